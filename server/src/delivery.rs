@@ -7,7 +7,7 @@
 //! [`standing`] is how far behind the listener is, how bad that is and where the cause is. `lag` counts the lag once for
 //! each block that was due, and `waits` keeps the last waits in the ring, both for the [`histograms`] of all listeners and for its
 //! own (`own_histograms`); `row` shows them in the API, with the `state` in words; [`progress`] says whether it reads, and how slowly. Listeners that need a look get the
-//! [`attention`] of the watch.
+//! [`attention`] of the watch, and `look_budget` bounds how many looks that and the shards have.
 //!
 //! This folder knows no HTTP route, and no consumer other than listeners.
 
@@ -20,6 +20,7 @@ mod lag;
 mod lag_run;
 pub mod listener;
 pub mod listeners;
+pub(crate) mod look_budget;
 pub mod mailbox;
 mod output;
 mod own_histograms;

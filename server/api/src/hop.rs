@@ -36,7 +36,7 @@ pub struct HopStatus {
     pub messages: HopMessages,
 }
 
-/// The messages that came from another server, by what became of them.
+/// The messages that came from another server, by what became of them. Each has a block, or, with Opus, the blocks of 20 ms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HopMessages {

@@ -308,7 +308,7 @@ pub struct PublishConfig {
     #[serde(deserialize_with = "OrOff::<NatsUrl>::deserialize")]
     pub publish: Option<NatsUrl>,
     /// Form in which to do so: exact, which changes no sample, opus, or opus:BITRATE such as opus:128k, which takes a tenth of the
-    /// bandwidth, delays by 20 ms or a block if that is longer, and changes the sound
+    /// bandwidth, delays by 20 ms or the whole blocks that cover them, and changes the sound
     #[arg(long, value_name = "F", default_value = "exact")]
     #[serde(deserialize_with = "PublishFormat::deserialize")]
     pub publish_format: PublishFormat,

@@ -15,6 +15,7 @@ use crate::delivery::attention::Attention;
 use crate::delivery::histograms::{RenditionHistograms, micros};
 use crate::delivery::lag::Lags;
 use crate::delivery::lag_run::{LagRun, PacketLags};
+use crate::delivery::look_budget::LookBudget;
 use crate::delivery::mailbox::Mailbox;
 use crate::delivery::own_histograms::{Measure, OwnHistograms};
 use crate::delivery::progress::Progress;
@@ -492,6 +493,7 @@ impl Listener {
         run: &Batch<'_, Packet>,
         now: Timestamp,
         round: &mut RoundWaits,
+        looks: &mut LookBudget,
     ) -> u64 {
         let first = run.iter().next().map(|item| item.stamp).unwrap_or_default();
         let start = run.gap.map_or(first.first(), |gap| gap.from);
@@ -503,10 +505,18 @@ impl Listener {
             downstream.waits.push(wait, &mut downstream.histograms);
         }
         // Here the kernel's side of the connection is in the processor's cache, so that the question costs least.
-        let in_flight = &downstream.in_flight;
+        let in_flight = &mut downstream.in_flight;
         let look_at_byte = downstream.looked_at_byte + if self.is_dense { 1 } else { LOOK_BYTES };
         let has_much_unseen = in_flight.written() >= look_at_byte && !in_flight.reads_promptly(now);
-        if has_much_unseen || !self.is_fresh(now) || in_flight.wants_look(now) {
+        // Samples have theirs in any case: their window means nothing unless each change of it is seen.
+        let wants_more = !self.is_dense && (has_much_unseen || in_flight.wants_more_looks(now));
+        let may_have_more = !wants_more || {
+            let is_granted = looks.grant(self.id, LookBudget::slice_at(now));
+            let is_useful = in_flight.is_test_near() || !looks.is_spent();
+            (is_granted && is_useful) || in_flight.is_first_test_near()
+        };
+        in_flight.postpone_looks(!may_have_more);
+        if (has_much_unseen && may_have_more) || !self.is_fresh(now) || in_flight.wants_look(now) {
             self.follow(downstream, now);
             // The gap before the packets is on its way, too.
             downstream.backlog = numbers.start - self.reached(&downstream.in_flight, numbers.start).read;
@@ -570,6 +580,8 @@ impl Listener {
             return;
         }
         downstream.looked_at_byte = downstream.in_flight.written();
+        // A round over thousands of listeners takes as long as a late acknowledgement, so its own time would not do.
+        let now = Timestamp::now().max(now);
         if self.client.peer() == Remote::Unix {
             if let Some(memory) = downstream.socket.and_then(tcp_info::queued_memory) {
                 let proven = downstream.in_flight.proven_bytes();

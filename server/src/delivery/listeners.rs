@@ -290,6 +290,7 @@ mod tests {
 
     use super::*;
     use crate::delivery::histograms::MountHistograms;
+    use crate::delivery::look_budget::LookBudget;
     use crate::delivery::mailbox::Mailbox;
     use crate::delivery::own_histograms::Measure;
     use crate::delivery::remote::Client;
@@ -340,7 +341,8 @@ mod tests {
         let mut take = || {
             packets.send(Packet::chunk(b"sound", Numbered::Nothing), now);
             let taken = consumer.try_recv_batch(now, 1).unwrap();
-            listener.record_taken(&mut listener.downstream(), &taken, now, &mut RoundWaits::default());
+            let (waits, looks) = (&mut RoundWaits::default(), &mut LookBudget::of_shard());
+            listener.record_taken(&mut listener.downstream(), &taken, now, waits, looks);
         };
         let count = |summary: Option<Summary>| summary.map_or(0, |summary| summary.count);
         let lags = &histograms.renditions[&Rendition::Pcm].lag_micros;

@@ -15,6 +15,7 @@ use crate::delivery::client_messages::close_frame;
 use crate::delivery::input::{Answer, Input};
 use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Registration;
+use crate::delivery::look_budget::LookBudget;
 use crate::delivery::mailbox::Assignment;
 use crate::delivery::output::{InputBytes, Output, OwnBytes, Read, framed};
 use crate::delivery::socket::hold::Wait;
@@ -47,14 +48,29 @@ const REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/j
     content-length: 75\r\n\r\n{\"error\":\"a stream is the last response of its connection (open another)\"}\n";
 
 /// Memory that a shard's sessions share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Scratch {
     own: OwnBytes,
     input: InputBytes,
+    /// The looks at their connections.
+    looks: LookBudget,
     /// The waits in their rings that are not recorded yet.
     pub(super) waits: RoundWaits,
     /// Packets that were written together with others since this was last taken.
     pub(super) gathered: u64,
+}
+
+impl Scratch {
+    /// Makes that of one shard.
+    pub(super) fn new() -> Self {
+        Self {
+            own: OwnBytes::default(),
+            input: InputBytes::default(),
+            looks: LookBudget::of_shard(),
+            waits: RoundWaits::default(),
+            gathered: 0,
+        }
+    }
 }
 
 /// What the shard has to do after a visit.
@@ -282,7 +298,8 @@ impl Session {
     pub(super) fn visit(&mut self, now: Timestamp, scratch: &mut Scratch, looks_for_end: bool) -> Outcome {
         loop {
             if self.output.waiting() > 0 {
-                let flushed = self.output.flush(&mut self.registration.listener().downstream().in_flight, now);
+                let in_flight = &mut self.registration.listener().downstream().in_flight;
+                let flushed = self.output.flush(in_flight, Timestamp::now());
                 if let Err(error) = flushed {
                     return self.broken(&error, now);
                 }
@@ -384,7 +401,7 @@ impl Session {
         let stale = input.stale_notice(next_packet, listener);
         let mut downstream = listener.downstream();
         downstream.open_gap = open_gap;
-        let start = listener.record_taken(&mut downstream, &run, now, &mut scratch.waits);
+        let start = listener.record_taken(&mut downstream, &run, now, &mut scratch.waits, &mut scratch.looks);
         if matches!(fill, GapFill::Silence(..))
             && let Some(header) = framing.take_header()
         {
@@ -395,7 +412,8 @@ impl Session {
             let bytes = framed(output.wire(), packet::TEXT, text.as_bytes());
             output.push(&mut downstream.in_flight, next, bytes.into());
         }
-        output.send(&mut downstream.in_flight, framing, &run, next, &mut scratch.own, now)?;
+        // The time of this write, not that of the round: it tells how late its acknowledgement comes.
+        output.send(&mut downstream.in_flight, framing, &run, next, &mut scratch.own, Timestamp::now())?;
         self.wait = downstream.in_flight.wait();
         if let Wait::All(span) = self.wait {
             self.waits_until = Some(now + span);

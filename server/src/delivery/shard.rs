@@ -78,7 +78,7 @@ impl Shard {
             free: Vec::new(),
             feeds: Vec::new(),
             to_check: BTreeSet::new(),
-            scratch: Scratch::default(),
+            scratch: Scratch::new(),
         };
         spawn(move || shard.run())?;
         Ok(mailbox)

@@ -113,7 +113,7 @@ pub struct HopAccount {
     number_offset: AtomicI64,
     clock: Mutex<Option<Offset>>,
     coding: Mutex<Option<Coding>>,
-    /// From the publisher to here, in microseconds, one value for each block while the clocks are compared.
+    /// From the publisher to here, in microseconds, one value for each message while the clocks are compared.
     pub hop_micros: SharedHistogram,
 }
 

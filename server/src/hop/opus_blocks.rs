@@ -90,13 +90,34 @@ impl OpusBlocks {
         ready
     }
 
-    /// Returns the block with the end of the stream, if that is not a whole one.
-    pub fn finish(&mut self) -> Option<Decoded> {
-        let last = self.awaited.pop_front()?;
-        let from = usize::try_from(self.offset_of(&last)).ok()?.saturating_mul(self.channels);
-        let samples = self.sound.get(from..).filter(|samples| !samples.is_empty())?.to_vec();
-        self.awaited.clear();
-        Some((self.with_losses(last), Some(samples)))
+    /// Returns the block with the end of the stream, if that is not a whole one. Blocks without sound are lost.
+    pub fn finish(&mut self) -> Vec<Decoded> {
+        let mut ready = Vec::new();
+        if let Some(last) = self.awaited.front().copied()
+            && let Some(samples) = self.sound_from(&last)
+        {
+            self.awaited.pop_front();
+            ready.push((self.with_losses(last), Some(samples)));
+        }
+        while !self.awaited.is_empty() {
+            self.give_up_first(&mut ready);
+        }
+        ready
+    }
+
+    /// Gives up the blocks that wait, and returns them, with the number of blocks that are lost before the next one.
+    pub fn give_up(mut self) -> (Vec<Decoded>, u64) {
+        let mut waiting = Vec::new();
+        while !self.awaited.is_empty() {
+            self.give_up_first(&mut waiting);
+        }
+        (waiting, self.broken)
+    }
+
+    /// Returns all sound from the beginning of a block on; `None` if there is none.
+    fn sound_from(&self, block: &Arrival) -> Option<Vec<f32>> {
+        let from = usize::try_from(self.offset_of(block)).ok()?.saturating_mul(self.channels);
+        self.sound.get(from..).filter(|samples| !samples.is_empty()).map(<[f32]>::to_vec)
     }
 
     /// Appends the sound of a packet. After a hole, or a jump of the publisher's own, it begins anew.

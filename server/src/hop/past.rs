@@ -57,6 +57,7 @@ impl Kept {
 struct Found {
     kept: Kept,
     serial: u64,
+    blocks: u64,
     /// Whether nothing older is left.
     is_oldest: bool,
 }
@@ -100,6 +101,14 @@ impl Past {
         let messages = newest_head.serial.saturating_sub(serial) / newest_head.blocks().max(1);
         let mut position = newest.position.saturating_sub(messages).max(1);
         let mut found = self.first_from(epoch, position).await?;
+        // The newest message may have fewer blocks than those before it.
+        let ahead = serial.saturating_sub(found.serial) / found.blocks;
+        if ahead > 0
+            && let Ok(nearer) = self.first_from(epoch, found.kept.position + ahead).await
+        {
+            position = nearer.kept.position;
+            found = nearer;
+        }
         for tries in 0..MAX_TRIES {
             let beyond = found.serial.saturating_sub(serial);
             if beyond == 0 || found.is_oldest {
@@ -124,7 +133,7 @@ impl Past {
             // Nothing is left of what stood there.
             is_oldest |= position == from && kept.position > from;
             if let Some(head) = kept.head_in(epoch).filter(|head| head.blocks() > 0) {
-                return Ok(Found { kept, serial: head.serial, is_oldest });
+                return Ok(Found { kept, serial: head.serial, blocks: head.blocks(), is_oldest });
             }
             position = kept.position + 1;
         }

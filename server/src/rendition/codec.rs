@@ -16,4 +16,4 @@ pub use bitrate::{Mp3Bitrate, OpusBitrate};
 pub use error::CodecError;
 pub use flac::FlacEncoder;
 pub use mp3::Mp3Encoder;
-pub use opus::{OpusEncoder, OpusPacket};
+pub use opus::{MAX_PACKET_BYTES, OpusEncoder, OpusPacket};

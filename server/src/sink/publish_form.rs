@@ -1,7 +1,7 @@
 //! The forms in which the sound of a mount is published: its blocks as they are, or the packets of an encoder of Opus.
 //!
 //! Opus comes from the encoder that listeners have too, so it is encoded once for all of them and for all other servers. A message has
-//! packets of 20 ms, or of a block if that is longer: shorter ones cost bits, and longer ones delay.
+//! 20 ms, or as many whole blocks as cover them: shorter packets cost bits, and longer ones delay.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use aircheck_engine::{Block, Format, Item};
 use crate::config::PublishFormat;
 use crate::hop::message::packets::{OPUS_RATE_HZ, PACKET_HEAD_BYTES, Packet as HopPacket};
 use crate::hop::message::{self, Coding, HEAD_BYTES, Head, HopFormat, SampleEncoding};
-use crate::rendition::codec::{OpusBitrate, OpusEncoder};
+use crate::rendition::codec::{MAX_PACKET_BYTES, OpusBitrate, OpusEncoder};
 use crate::rendition::container::ogg::packets_in_pages;
 use crate::rendition::encoders::Tail;
 use crate::rendition::encoding::Encoding;
@@ -18,8 +18,8 @@ use crate::rendition::packet::Packet;
 
 /// Sound in a message of Opus, if a block is not longer.
 const OPUS_SPAN: Duration = Duration::from_millis(20);
-/// The longest packet of Opus in bytes (RFC 6716, section 3.4).
-const MAX_PACKET_BYTES: usize = 1276;
+/// Lengths of blocks that an error proposes, in milliseconds: at each common rate, one of them is a whole number of frames at 48 kHz.
+const PROPOSED_BLOCKS: [u64; 4] = [10, 20, 40, 100];
 
 /// The reason why sound cannot be published in the form that the settings say.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +125,6 @@ impl Packets {
                 "it carries 1 or 2 channels, and the source has {channels} (set --publish-format exact)"
             )));
         }
-        let is_whole = (u64::from(block_frames) * u64::from(OPUS_RATE_HZ)).is_multiple_of(rate_hz.into());
         let form = Self {
             format,
             bitrate: OpusBitrate::nearest(bits_per_second),
@@ -133,10 +132,13 @@ impl Packets {
             pre_skip: 0,
             tail: Tail::default(),
         };
-        if !is_whole || form.hop_format().to_format().is_err() {
+        if !is_whole_at_48_khz(format) || form.hop_format().to_format().is_err() {
+            let advice = match whole_block(format) {
+                Some(millis) => format!("choose another --block, such as {millis}ms, or --publish-format exact"),
+                None => "set --publish-format exact".to_owned(),
+            };
             return Err(FormError(format!(
-                "a block of {block_frames} frames at {rate_hz} Hz is no whole number of frames at 48 kHz, in which it is decoded (choose \
-                 another --block, such as 10ms, or --publish-format exact)"
+                "a block of {block_frames} frames at {rate_hz} Hz is no whole number of frames at 48 kHz, in which it is decoded ({advice})"
             )));
         }
         let encoder = OpusEncoder::new(format, form.bitrate, form.packet_frames);
@@ -221,6 +223,19 @@ pub fn check(form: PublishFormat, format: Format) -> Result<(), FormError> {
     }
 }
 
+/// Returns whether a block of this format is a whole number of frames at the rate at which Opus is decoded.
+fn is_whole_at_48_khz(format: Format) -> bool {
+    (u64::from(format.block_frames()) * u64::from(OPUS_RATE_HZ)).is_multiple_of(format.rate_hz().into())
+}
+
+/// Returns a length of blocks, in milliseconds, at which they are so.
+fn whole_block(format: Format) -> Option<u64> {
+    PROPOSED_BLOCKS.into_iter().find(|millis| {
+        let proposed = Format::new(format.rate_hz(), format.channels(), Duration::from_millis(*millis));
+        proposed.is_ok_and(is_whole_at_48_khz)
+    })
+}
+
 /// Returns how many blocks go into a message of Opus.
 fn group(format: Format) -> u64 {
     format.blocks_in(OPUS_SPAN).max(1)
@@ -253,10 +268,17 @@ mod tests {
             refusal(format(48_000, 6, 10_000)),
             "cannot publish as Opus: it carries 1 or 2 channels, and the source has 6 (set --publish-format exact)"
         );
-        assert!(
-            refusal(format(44_100, 2, 5_000))
-                .contains("a block of 221 frames at 44100 Hz is no whole number of frames")
-        );
+        for (rate_hz, micros, frames, millis) in
+            [(44_100, 5_000, 221, 10), (22_050, 10_000, 221, 20), (11_025, 10_000, 110, 40)]
+        {
+            let refused = refusal(format(rate_hz, 2, micros));
+            assert!(
+                refused.contains(&format!("a block of {frames} frames at {rate_hz} Hz is no whole number of frames"))
+                    && refused.contains(&format!("choose another --block, such as {millis}ms, or")),
+                "{refused}"
+            );
+            check(PublishFormat::Opus { bits_per_second: 96_000 }, format(rate_hz, 2, millis * 1000)).unwrap();
+        }
         assert!(check(PublishFormat::Exact, format(44_100, 6, 5_000)).is_ok());
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Listeners;
+use crate::delivery::look_budget::LookBudget;
 use crate::delivery::standing::Standing;
 use crate::mount::Mount;
 use crate::mounts::Mounts;
@@ -32,7 +33,7 @@ const MAX_ANSWER_TIME: Duration = Duration::from_millis(500);
 pub async fn watch(mounts: Arc<Mounts>, listeners: Arc<Listeners>) {
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = Watch { sources: Vec::new(), listeners: BTreeMap::new(), attention: BTreeSet::new(), looks: 0 };
+    let mut watch = Watch::new();
     loop {
         ticks.tick().await;
         watch.take_new(&mounts);
@@ -46,8 +47,9 @@ struct Watch {
     sources: Vec<SourceWatch>,
     /// Listeners that have unread sound, have lost blocks, or are to end.
     listeners: BTreeMap<u64, ListenerWatch>,
-    /// Listeners that are looked at each time.
+    /// Listeners that are looked at each time, or in turns if they are too many.
     attention: BTreeSet<u64>,
+    budget: LookBudget,
     looks: u64,
 }
 
@@ -103,6 +105,16 @@ impl PublishedLosses {
 }
 
 impl Watch {
+    fn new() -> Self {
+        Self {
+            sources: Vec::new(),
+            listeners: BTreeMap::new(),
+            attention: BTreeSet::new(),
+            budget: LookBudget::of_watch(),
+            looks: 0,
+        }
+    }
+
     /// Takes the mounts that have come on the air since the last look, and forgets those that are removed.
     fn take_new(&mut self, mounts: &Mounts) {
         self.sources.retain(|source| !source.mount.is_removed());
@@ -117,7 +129,10 @@ impl Watch {
         self.looks += 1;
         let turn = self.looks % HEALTHY_LOOKS;
         self.attention.extend(listeners.take_attention());
-        let attention = std::mem::take(&mut self.attention);
+        let attention;
+        (attention, self.attention) = std::mem::take(&mut self.attention)
+            .into_iter()
+            .partition::<BTreeSet<_>, _>(|id| self.budget.grant(*id, self.looks));
         // A shard looks at a healthy one itself, from time to time.
         let is_due = |id: u64, listener: &Listener| {
             attention.contains(&id) || (id % HEALTHY_LOOKS == turn && !listener.is_fresh(now))

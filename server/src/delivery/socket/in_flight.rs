@@ -246,6 +246,26 @@ impl InFlight {
         self.queue.wants_look(now)
     }
 
+    /// Returns whether the kernel is to be asked before the next write although it would not be if the program read at once.
+    pub(crate) fn wants_more_looks(&self, now: Timestamp) -> bool {
+        self.queue.wants_more_looks(now)
+    }
+
+    /// Returns whether a look before the next write may begin a test.
+    pub(crate) fn is_test_near(&self) -> bool {
+        self.queue.proof.is_test_near()
+    }
+
+    /// Returns whether that may be the first test of all.
+    pub(crate) fn is_first_test_near(&self) -> bool {
+        self.queue.proof.is_first_test_near()
+    }
+
+    /// Postpones such looks until the listener's turn, or permits them again.
+    pub(crate) fn postpone_looks(&mut self, are_postponed: bool) {
+        self.queue.proof.postpone(are_postponed);
+    }
+
     /// Returns whether the listener's program had read everything at the last test, and its window need not be followed now.
     pub(crate) fn reads_promptly(&self, now: Timestamp) -> bool {
         self.queue.reads_promptly(self.packet.0.into(), now)

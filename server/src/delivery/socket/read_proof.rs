@@ -166,6 +166,8 @@ pub(super) struct ReadProof {
     is_unsure: bool,
     /// Whether the next write is to be a test in any case.
     is_suspected: bool,
+    /// Whether tests wait for the listener's turn, but for those of one that reads.
+    is_postponed: bool,
     result: Option<Reading>,
     /// When it was known, and how many writes there were since.
     result_at: Timestamp,
@@ -277,9 +279,45 @@ impl ReadProof {
         if self.test.is_counted {
             return self.is_due(now) || now.since(self.look.at) >= COUNT_INTERVAL;
         }
-        // The first tests are near, and a window that widens puts them off.
-        let is_settling = (1..=WIDENING_ACKS + 1).contains(&self.quick_acks) && self.interval() <= MAX_TEST_GAP;
+        let is_settling = self.is_settling() && !self.is_postponed;
         self.has_test() || self.unconfirmed > 0 || is_settling || self.is_due(now)
+    }
+
+    /// Returns whether the next write is to be preceded by a look that one to a program which reads would not have.
+    pub(super) fn wants_more_looks(&self, now: Timestamp) -> bool {
+        !self.is_calm() && (self.is_settling() || self.wants_test(now))
+    }
+
+    /// Postpones tests until the listener's turn, or permits them again. A test that was begun goes on, and so do those of a program
+    /// that reads.
+    pub(super) fn postpone(&mut self, is_postponed: bool) {
+        self.is_postponed = is_postponed;
+    }
+
+    /// Returns whether tests wait for the listener's turn.
+    pub(super) fn is_postponed(&self) -> bool {
+        self.is_postponed
+    }
+
+    /// Returns whether the next write may be a test: the far kernel does not acknowledge it at once in any case.
+    pub(super) fn is_test_near(&self) -> bool {
+        self.quick_acks <= 1
+    }
+
+    /// Returns whether the next write may be the first test of all. It does not wait for a turn: the receive window of a program that
+    /// never reads is soon half closed, and then nothing can be tested any more.
+    pub(super) fn is_first_test_near(&self) -> bool {
+        self.result.is_none() && self.is_test_near()
+    }
+
+    /// Returns whether the first tests are near, which a window that widens puts off.
+    fn is_settling(&self) -> bool {
+        (1..=WIDENING_ACKS + 1).contains(&self.quick_acks) && self.interval() <= MAX_TEST_GAP
+    }
+
+    /// Returns whether looks are few: the program reads, and the next write may be a test.
+    fn is_calm(&self) -> bool {
+        self.is_sure() && self.is_test_near()
     }
 
     /// Returns whether there is a test to which looks belong before and after its write.
@@ -307,6 +345,10 @@ impl ReadProof {
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
+        (!self.is_postponed || self.is_calm()) && self.wants_test(now)
+    }
+
+    fn wants_test(&self, now: Timestamp) -> bool {
         // A row of prompt tests is not interrupted.
         self.is_late()
             || self.is_suspected
@@ -618,6 +660,7 @@ fn late_packets(average: Duration, delay: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::look_budget::LookBudget;
 
     const BYTES: u64 = 1000;
 
@@ -762,6 +805,89 @@ mod tests {
         assert_eq!(pages.proof().result(), Some(Reading::Late), "half a second after it has stopped to read");
         pages.write(100, 42, 1);
         assert!(pages.proof().proven() <= proven + 5 * BYTES);
+    }
+
+    /// Pages of a listener whose shard has five thousand others, all of them late, so that it has its looks in turns.
+    struct Turns {
+        pages: Pages,
+        budget: LookBudget,
+    }
+
+    impl Turns {
+        fn after(seconds: u64) -> Self {
+            let mut turns = Self { pages: Pages::after(seconds), budget: LookBudget::of_shard() };
+            // After this second, the budget is spent.
+            turns.write(10, 0);
+            turns.pages.looks = 0;
+            turns
+        }
+
+        /// Writes so many pages, which are acknowledged after `delay` ms.
+        fn write(&mut self, pages: u64, delay: u64) {
+            for _ in 0..pages {
+                let Connection { proof, now, .. } = &mut self.pages.connection;
+                let page_at = *now + Duration::from_millis(100);
+                let slice = LookBudget::slice_at(page_at);
+                (1..=5000).for_each(|id| _ = self.budget.grant(id, slice));
+                let has_look = !proof.wants_more_looks(page_at) || self.budget.grant(0, slice);
+                proof.postpone(!has_look);
+                self.pages.write(1, delay, 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_late_listener_that_has_its_looks_in_turns_stays_late_from_turn_to_turn_and_is_proven_within_one() {
+        let mut turns = Turns::after(5);
+        turns.write(100, 0);
+        assert!(
+            turns.pages.unproven() <= 11 * BYTES && turns.pages.looks <= 20,
+            "one that reads: {}",
+            turns.pages.looks
+        );
+        let proven = turns.pages.proof().proven();
+        turns.write(25, 42);
+        turns.pages.looks = 0;
+        for _ in 0..300 {
+            turns.write(1, 42);
+            assert_eq!(turns.pages.proof().result(), Some(Reading::Late));
+        }
+        assert!(turns.pages.looks <= 2 * 30 + 12, "{} looks in 30 s", turns.pages.looks);
+        assert!(turns.pages.proof().lates() >= 12 * (5 - 1), "{}", turns.pages.proof().lates());
+        assert!(turns.pages.proof().proven() <= proven + 5 * BYTES);
+        // It reads again: five tests in a row prove that in its next turn, or in the one after that.
+        turns.write(50, 0);
+        assert_eq!(turns.pages.proof().result(), Some(Reading::Prompt));
+        assert!(turns.pages.unproven() <= 11 * BYTES);
+    }
+
+    #[test]
+    fn the_first_test_of_all_waits_for_no_turn() {
+        let mut connection = Connection::new();
+        connection.proof.postpone(true);
+        assert!(connection.proof.is_first_test_near());
+        connection.proof.postpone(!connection.proof.is_first_test_near());
+        (0..2).for_each(|_| _ = connection.write(100, 121));
+        assert_eq!(connection.proof.result(), Some(Reading::Late));
+        assert!(!connection.proof.is_first_test_near(), "there was one");
+    }
+
+    #[test]
+    fn a_listener_that_waits_for_its_turn_has_no_looks_at_pages_that_are_acknowledged_at_once_anyway() {
+        let looks_after_a_pause = |is_postponed| {
+            let mut pages = Pages::after(5);
+            pages.write(20, 42, 1);
+            pages.connection.proof.postpone(is_postponed);
+            // As after a pause of the server.
+            pages.connection.proof.quick_acks = QUICK_ACKS;
+            assert!(pages.proof().wants_more_looks(pages.connection.now));
+            pages.looks = 0;
+            pages.write(u64::from(QUICK_ACKS) - 2, 0, 1);
+            assert!(!pages.proof().is_test_near());
+            pages.looks
+        };
+        assert_eq!(looks_after_a_pause(false), usize::from(QUICK_ACKS) - 2);
+        assert_eq!(looks_after_a_pause(true), 1, "that of the test before the pause");
     }
 
     #[test]

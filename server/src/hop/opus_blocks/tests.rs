@@ -85,6 +85,16 @@ impl Sent {
 
     /// Takes the messages for which `comes`, and returns what becomes of each block.
     fn take(&self, comes: impl Fn(usize) -> bool) -> Vec<Decoded> {
+        let (mut blocks, mut all, lost) = self.take_without_end(comes);
+        if lost == 0 {
+            all.extend(blocks.push(std::iter::empty(), &packets(&self.tail)));
+            all.extend(blocks.finish());
+        }
+        all
+    }
+
+    /// Returns also the decoder, and how many blocks were lost at the end.
+    fn take_without_end(&self, comes: impl Fn(usize) -> bool) -> (OpusBlocks, Vec<Decoded>, u64) {
         let mut blocks = OpusBlocks::new(self.hop_format(), self.pre_skip).unwrap();
         let (mut lost, mut all) = (0, Vec::new());
         for (index, message) in self.messages.iter().enumerate() {
@@ -104,11 +114,7 @@ impl Sent {
             };
             all.extend(blocks.push((0..message.blocks).map(arrival), &packets(&message.packets)));
         }
-        if lost == 0 {
-            all.extend(blocks.push(std::iter::empty(), &packets(&self.tail)));
-            all.extend(blocks.finish());
-        }
-        all
+        (blocks, all, lost)
     }
 }
 
@@ -256,6 +262,24 @@ fn blocks_without_sound_and_sound_without_blocks_are_not_kept_for_ever() {
         blocks.push(std::iter::empty(), &[packet]);
     }
     assert!(blocks.sound.len() <= 49_920 && blocks.awaited.is_empty(), "{} samples", blocks.sound.len());
+}
+
+#[test]
+fn each_message_is_told_of_once_also_those_that_wait_at_the_end() {
+    for micros in [5000, 10_000, 20_000, 40_000] {
+        let sent = send(format(48_000, 1, micros), 0..40, 64_000);
+        let firsts = |decoded: &[Decoded]| decoded.iter().filter(|(arrival, _)| arrival.is_first).count();
+        let (decoder, ready, _) = sent.take_without_end(|index| index != 3);
+        let (waiting, lost) = decoder.give_up();
+        assert_eq!(firsts(&ready) + firsts(&waiting), sent.messages.len() - 1, "blocks of {micros} µs");
+        assert_eq!(lost, waiting.len() as u64, "what is lost with it is lost before the next one");
+        let (mut decoder, ready, _) = sent.take_without_end(|index| index != 3);
+        // Sound that does not belong to the block.
+        decoder.start = u64::MAX / 2;
+        let last = decoder.finish();
+        assert!(last.iter().all(|(_, samples)| samples.is_none()), "{last:?}");
+        assert_eq!(firsts(&ready) + firsts(&last), sent.messages.len() - 1);
+    }
 }
 
 proptest! {

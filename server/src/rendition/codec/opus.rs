@@ -16,7 +16,7 @@ const RATE_HZ: u32 = OUTPUT_RATE_HZ;
 /// Packet lengths in frames: 20, 10, 5 and 2.5 ms. Opus has longer ones, which gain next to nothing and cost delay.
 const PACKET_FRAMES: [u32; 4] = [960, 480, 240, 120];
 /// The longest packet with one frame of Opus: its first byte and 1275 of the frame (RFC 6716, section 3.4).
-const MAX_PACKET_BYTES: usize = 1276;
+pub const MAX_PACKET_BYTES: usize = 1276;
 /// libopus encodes silence where the bitrate leaves fewer bytes for a packet (`opus_encode_native` in
 /// `opus_encoder.c`).
 const MIN_PACKET_BYTES: u32 = 3;

@@ -1,5 +1,6 @@
 //! The loop of the capture thread: takes what comes, asks for what is missing, and connects again.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -43,6 +44,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// The least time between two lines of the log about messages of the same kind that are left out.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
+/// Titles that may wait for their first block: more than come while a message of Opus waits for the next one.
+const MAX_TITLES: usize = 16;
 
 /// A stream as it was found when the source was opened.
 pub(super) struct Found {
@@ -73,8 +76,8 @@ pub(super) struct Taker {
     clock_epoch: u64,
     clocks: u32,
     metadata: Arc<MetadataLog>,
-    /// A title whose first block has not come, and the place of the newest one that has been told.
-    title: Option<Title>,
+    /// Titles whose first block has not come, and the place of the newest one that has been told.
+    titles: VecDeque<Title>,
     title_at: Option<(u64, u64)>,
     /// The newest block, with its number here.
     newest: Option<NewestBlock>,
@@ -109,7 +112,7 @@ impl Taker {
             clocks: 0,
             metadata,
             title_at: title.as_ref().map(Title::place),
-            title,
+            titles: title.into_iter().collect(),
             newest: None,
             samples: Vec::with_capacity(format.block_samples()),
             opus: None,
@@ -178,7 +181,8 @@ impl Taker {
             Err(why) => return self.give_up(&why),
         };
         // The newest title comes in its place, unless it is older than the history.
-        let title = self.title.take_if(|title| title.sequence > past.head.sequence);
+        let is_later = self.titles.back().is_some_and(|title| title.sequence > past.head.sequence);
+        let title = if is_later { self.titles.pop_back() } else { None };
         if title.is_some() {
             self.title_at = None;
         }
@@ -312,7 +316,10 @@ impl Taker {
             return;
         }
         self.title_at = Some(title.place());
-        self.title = Some(title);
+        if self.titles.len() >= MAX_TITLES {
+            self.titles.pop_front();
+        }
+        self.titles.push_back(title);
     }
 
     /// Notes a message of the replay, if it is a title of this epoch.
@@ -377,9 +384,10 @@ impl Taker {
                     return Ok(());
                 }
                 if missing.contains(&head.serial) {
+                    let next = self.order.next_serial();
                     self.take_kept(&kept, Outcome::Filled).await;
-                    *fetched += head.blocks();
-                    if head.serial + head.blocks() >= missing.end {
+                    *fetched += if self.order.next_serial() == next { 0 } else { head.blocks() };
+                    if head.serial.saturating_add(head.blocks()) >= missing.end {
                         return Ok(());
                     }
                     sleep(self.block * head.blocks() as u32 / FILL_PACE).await;
@@ -428,10 +436,11 @@ impl Taker {
                 self.clock.restart();
                 (self.clock_epoch, self.clocks) = (head.epoch, 0);
             }
-            if self.title.as_ref().is_none_or(|title| title.epoch != head.epoch) {
+            self.titles.retain(|title| title.epoch == head.epoch);
+            if self.titles.is_empty() {
                 // Nothing is known of its sound yet.
                 let (epoch, sequence) = (head.epoch, head.sequence);
-                self.title = Some(Title { epoch, sequence, metadata: Metadata::default() });
+                self.titles.push_back(Title { epoch, sequence, metadata: Metadata::default() });
             }
             self.account.begin_epoch(head.epoch);
             tracing::info!("epoch {} begins at {}, with block {}", head.epoch, self.url, head.sequence);
@@ -445,6 +454,7 @@ impl Taker {
         let first = Arrival { epoch, sequence, captured_at, origin, lost_on_hop, outcome, is_first: true };
         match coding {
             Coding::Samples(encoding) => {
+                let first = Arrival { lost_on_hop: lost_on_hop.saturating_add(self.drop_decoder()), ..first };
                 let mut samples = std::mem::take(&mut self.samples);
                 message::read_samples(encoding, sound, &mut samples);
                 self.relay(&first, &samples).await;
@@ -453,7 +463,9 @@ impl Taker {
             Coding::Opus { pre_skip } => {
                 // An encoder that has begun anew has another state, and gives no end to the blocks that wait.
                 let is_another = self.opus.as_ref().map(OpusBlocks::pre_skip) != Some(pre_skip);
+                let mut lost_on_hop = lost_on_hop;
                 if lost_on_hop == u64::MAX || is_another {
+                    lost_on_hop = lost_on_hop.saturating_add(self.drop_decoder());
                     self.opus = match OpusBlocks::new(head.format, pre_skip) {
                         Ok(decoder) => Some(decoder),
                         Err(error) => return self.leave_out_message(error),
@@ -482,6 +494,17 @@ impl Taker {
         self.relay_decoded(ready).await;
     }
 
+    /// Drops the decoder with the blocks that wait for their sound, and returns how many are lost thereby.
+    fn drop_decoder(&mut self) -> u64 {
+        let Some(opus) = self.opus.take() else { return 0 };
+        let (waiting, lost) = opus.give_up();
+        waiting
+            .iter()
+            .filter(|(arrival, _)| arrival.is_first)
+            .for_each(|(arrival, _)| self.account.count(arrival.outcome));
+        lost
+    }
+
     /// Lets decoded blocks go on. One without samples was broken by a loss, and the next one has it in its losses.
     async fn relay_decoded(&mut self, ready: Vec<Decoded>) {
         for (arrival, samples) in ready {
@@ -500,11 +523,13 @@ impl Taker {
         let is_past = outcome == Outcome::Past;
         let block = RelayedBlock { epoch, sequence, captured_at, origin, lost_on_hop, is_past, samples };
         // Before the block, because encoders look when they get it.
-        let is_due = |title: &mut Title| title.epoch == epoch && title.sequence <= sequence;
-        if let Some(number) = self.capture.number_of(&block)
-            && let Some(title) = self.title.take_if(is_due)
-        {
-            self.metadata.set(title.metadata, number);
+        if let Some(number) = self.capture.number_of(&block) {
+            let is_due = |title: &Title| title.epoch == epoch && title.sequence <= sequence;
+            while self.titles.front().is_some_and(is_due)
+                && let Some(title) = self.titles.pop_front()
+            {
+                self.metadata.set(title.metadata, number);
+            }
         }
         match self.capture.relay(&block) {
             Relay::Taken { sequence: here } => {

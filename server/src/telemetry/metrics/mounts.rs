@@ -232,9 +232,9 @@ fn write_hops(text: &mut String, mounts: &[MountView<'_>]) {
         let series = hops.iter().filter_map(|(view, hop)| Some((mount_label(view.mount.name()), figure(hop)?)));
         write_all(text, (name, kind, help), series.collect());
     }
-    let help = "Messages from the server that is the source. taken: blocks of the stream; filled: such as were missing, and \
-                were fetched from the replay; past: such as were fetched for the history at the start; late: too late; duplicate: come already; foreign: of \
-                a second publisher; format, version, malformed: such as cannot be taken.";
+    let help = "Messages from the server that is the source, each of a block, or with Opus of 20 ms. taken: of the stream; filled: such as were \
+                missing, and were fetched from the replay; past: such as were fetched for the history at the start; late: too late; duplicate: come \
+                already; foreign: of a second publisher; format, version, malformed: such as cannot be taken.";
     let series = hops.iter().flat_map(|(view, hop)| {
         let label = mount_label(view.mount.name());
         hop.messages
