@@ -109,7 +109,7 @@ impl Publisher {
         self.account.stats().close();
     }
 
-    /// Waits until NATS has everything after the end of the stream; returns false if that takes longer than `timeout`.
+    /// Waits until everything is sent after the end of the stream; returns false if that takes longer than `timeout`.
     #[must_use]
     pub fn finish(self, timeout: Duration) -> bool {
         self.ended.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
