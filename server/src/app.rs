@@ -33,9 +33,9 @@ pub(crate) const OTHER_FILES: u64 = 400;
 /// Time between two checks of the sources for their end.
 const END_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Time that the recordings may take after the end of the sources. The whole stop may take 5 s, of which the sources may
-/// have taken half a second.
-const RECORDER_STOP_TIMEOUT: Duration = Duration::from_secs(4);
+/// Time that the recordings and the publishers may take after the end of the sources. The whole stop may take 5 s, of which the sources
+/// may have taken half a second.
+const SINK_STOP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Time that receivers of notifications may take to hear of the end of the service. It runs beside the stop, which may take
 /// 5 s.
@@ -179,10 +179,10 @@ async fn serve(config: Config, reload: Option<Arc<Reload>>) -> Result<(), RunErr
     // The sources first: every listener gets the end, and the connections close by themselves.
     let stopping = Arc::clone(&mounts);
     tokio::task::spawn_blocking(move || stopping.stop()).await.map_err(io::Error::other)?;
-    let deadline = Instant::now() + RECORDER_STOP_TIMEOUT;
+    let deadline = Instant::now() + SINK_STOP_TIMEOUT;
     let _ = closing.send(());
     serving.await.map_err(io::Error::other)?;
-    finish_recordings(mounts, deadline).await?;
+    finish_sinks(mounts, deadline).await?;
     last.await.map_err(io::Error::other)?;
     match failure {
         Some(failure) if end == End::Source => Err(RunError::Failed(failure)),
@@ -295,12 +295,18 @@ async fn wait_for_end(
     }
 }
 
-/// Waits until all recordings are complete, until `deadline` at most.
-async fn finish_recordings(mounts: Arc<Mounts>, deadline: Instant) -> io::Result<()> {
+/// Waits until all recordings are complete, and everything that is published has been sent, until `deadline` at most.
+async fn finish_sinks(mounts: Arc<Mounts>, deadline: Instant) -> io::Result<()> {
     tokio::task::spawn_blocking(move || {
         for name in mounts.finish_recordings(deadline) {
             let of_mount = named(&name, mounts.all().len());
             tracing::error!("the recording{of_mount} is not complete: the disk is too slow (record to a faster one)");
+        }
+        for name in mounts.finish_publishing(deadline) {
+            let of_mount = named(&name, mounts.all().len());
+            tracing::error!(
+                "the stream{of_mount} is not published to its end: NATS does not take it (look after its server)"
+            );
         }
     })
     .await

@@ -120,6 +120,15 @@ impl Mounts {
         late.map(|served| served.mount.name().to_owned()).collect()
     }
 
+    /// Waits until the publishers have sent everything that they got, until `deadline` at most. Returns the names of mounts whose
+    /// publisher did not.
+    #[must_use]
+    pub fn finish_publishing(&self, deadline: Instant) -> Vec<String> {
+        let served = self.served();
+        let late = served.iter().filter(|served| !served.finish_publishing(deadline));
+        late.map(|served| served.mount.name().to_owned()).collect()
+    }
+
     fn list(&self) -> RwLockReadGuard<'_, List> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }

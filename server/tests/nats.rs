@@ -10,12 +10,15 @@ mod nats;
 #[path = "common/truth.rs"]
 mod truth;
 
-use std::time::Instant;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use hound::SampleFormat;
 use serde_json::Value;
 
-use common::{Server, assert_identity, eventually, refused};
+use common::{Server, assert_identity, eventually, refused, write_wav_at};
 use hop::{FRAMES, Lines, assert_accounts, edge, lost_of, noise, origin, samples};
 use nats::Nats;
 use truth::scrape::Metrics;
@@ -304,6 +307,42 @@ fn a_nats_server_that_stands_still_holds_nobody_up() {
 }
 
 /// Returns the message of a block of `epoch`, made from one that an origin has sent. Its samples are all the same.
+/// Is a NATS server that reads no more than it must to be connected, and lives.
+fn take_nothing(mut stream: TcpStream) {
+    let info = r#"{"server_id":"A","server_name":"A","version":"2.11.0","proto":1,"host":"127.0.0.1","port":4222,"headers":true,"max_payload":1048576}"#;
+    stream.write_all(format!("INFO {info}\r\n").as_bytes()).unwrap();
+    let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    assert!(lines.map(Result::unwrap).any(|line| line == "PING"));
+    while stream.write_all(b"PONG\r\n").is_ok() {
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
+#[test]
+fn an_origin_ends_while_nats_takes_nothing_and_says_that() {
+    let nats = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("nats://{}/radio.one", nats.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in nats.incoming() {
+            thread::spawn(|| take_nothing(stream.unwrap()));
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    // 6 MB a second fill all buffers on the way.
+    let file = directory.path().join("wide.wav");
+    let source = write_wav_at(192_000, &file, 16, std::iter::repeat_n(1000, 16 * 192_000));
+    let mut origin = Server::start(&["--source", &source, "--loop", "--publish", &url]);
+    let publish = || origin.json("api/v1/status")["publish"].clone();
+    let before = eventually("a publisher", || {
+        let publish = publish();
+        (publish["connected"] == true).then(|| publish["lost"].as_u64())
+    });
+    eventually("a full ring", || (publish()["lost"].as_u64() > before).then_some(()));
+    origin.terminate();
+    assert!(origin.wait().success());
+    origin.wait_for_log("the stream is not published to its end: NATS does not take it");
+}
+
 fn message(of: &[u8], epoch: u64, serial: u64, sequence: u64) -> Vec<u8> {
     let mut message = of.to_vec();
     for (at, number) in [(24, epoch), (32, serial), (40, sequence)] {

@@ -13,6 +13,7 @@ mod nats;
 mod truth;
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -29,6 +30,12 @@ const JETSTREAM: &str = "jetstream { store_dir: js, max_memory_store: 64MB }";
 
 fn wav(path: &Path) -> String {
     format!("wav:{}", path.display())
+}
+
+/// Writes the settings of a mount that is published in this form.
+fn write_settings(path: &Path, source: &str, url: &str, form: &str) {
+    let text = format!("[[mount]]\nname = 'hall'\nsource = '{source}'\npublish = '{url}'\npublish_format = '{form}'\n");
+    std::fs::write(path, text).unwrap();
 }
 
 fn number_of(block: &Value) -> u64 {
@@ -314,12 +321,7 @@ fn the_form_is_changed_while_the_sound_goes_on() {
     let nats = Nats::start("");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("aircheck.toml");
-    let write = |format: &str| {
-        let url = nats.url(SUBJECT);
-        let text =
-            format!("[[mount]]\nname = 'hall'\nsource = 'tone:440'\npublish = '{url}'\npublish_format = '{format}'\n");
-        std::fs::write(&file, text).unwrap();
-    };
+    let write = |form: &str| write_settings(&file, "tone:440", &nats.url(SUBJECT), form);
     write("opus");
     let server = Server::start(&["--config", file.to_str().unwrap()]);
     eventually("a publisher", || (server.json("api/v1/status")["publish"]["connected"] == true).then_some(()));
@@ -350,20 +352,77 @@ fn the_end_of_a_file_comes_with_what_the_codec_has_held_back() {
     let file = directory.path().join("chord.wav");
     // Four seconds and a fifth of a block.
     write_chord_frames(&file, 4 * 48_000 + 100, 48_000);
-    let url = nats.url(SUBJECT);
-    let _origin = opus_origin(&wav(&file), &url, &[]);
-    let edge = edge(&url);
-    let mut lines = Lines::of(&edge);
-    let mut blocks = Vec::new();
-    while blocks.last().is_none_or(|(number, _)| *number < 400) {
-        let line = lines.next();
-        if line.get("epoch").is_none() {
-            assert!(line.get("gap").is_none(), "{line} after {} blocks", blocks.len());
-            blocks.push((number_of(&line), samples(&line)));
+    for form in ["opus:128k", "exact"] {
+        let url = nats.url(&format!("radio.{}", &form[..4]));
+        // Nobody listens to it, so nothing else holds up its end.
+        let mut origin = Server::start(&["--source", &wav(&file), "--publish", &url, "--publish-format", form]);
+        let edge = edge(&url);
+        let mut lines = Lines::of(&edge);
+        let mut blocks = Vec::new();
+        while blocks.last().is_none_or(|(number, _)| *number < 400) {
+            let line = lines.next();
+            if line.get("epoch").is_none() {
+                assert!(line.get("gap").is_none(), "{form}: {line} after {} blocks", blocks.len());
+                blocks.push((number_of(&line), samples(&line)));
+            }
         }
+        assert_eq!((blocks[blocks.len() - 2].1.len(), blocks[blocks.len() - 1].1.len()), (480, 100), "{form}");
+        assert_in_place(&blocks[blocks.len() - 100..]);
+        assert!(origin.wait().success(), "{form}");
     }
-    assert_eq!((blocks[blocks.len() - 2].1.len(), blocks[blocks.len() - 1].1.len()), (480, 100));
-    assert_in_place(&blocks[blocks.len() - 100..]);
+}
+
+#[test]
+fn edges_must_be_started_again_where_the_form_changes_the_rate_and_the_log_says_so() {
+    const WORDS: &str = "must be started again";
+    let nats = Nats::start("");
+    let directory = tempfile::tempdir().unwrap();
+    let (file, settings) = (directory.path().join("chord.wav"), directory.path().join("aircheck.toml"));
+    write_chord(&file, 60, 44_100);
+    let write = |form: &str| write_settings(&settings, &wav(&file), &nats.url(SUBJECT), form);
+    write("opus:96k");
+    let server = Server::start(&["--config", settings.to_str().unwrap()]);
+    let publish = || server.json("api/v1/status")["publish"].clone();
+    write("opus:64k");
+    signal(server.pid(), "HUP");
+    eventually("the other bitrate", || (publish()["bitrate"] == 64_000).then_some(()));
+    write("exact");
+    signal(server.pid(), "HUP");
+    server.wait_for_log("changes their sound from 48000 to 44100 Hz");
+    assert_eq!(publish()["coding"], "s16");
+    assert_eq!(server.log().matches(WORDS).count(), 1, "the other bitrate changes nothing for them");
+}
+
+#[test]
+fn a_publisher_that_cannot_start_leaves_the_one_before() {
+    let nats = Nats::start("");
+    let directory = tempfile::tempdir().unwrap();
+    let settings = directory.path().join("aircheck.toml");
+    let write = |form: &str| write_settings(&settings, "tone:440", &nats.url(SUBJECT), form);
+    write("exact");
+    let server = Server::start(&["--config", settings.to_str().unwrap()]);
+    let publish = || server.json("api/v1/status")["publish"].clone();
+    eventually("a publisher", || (publish()["connected"] == true).then_some(()));
+    // Files for the settings, and too few for a runtime.
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
+    let open: Vec<u64> = open.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    let second_free = (0..).filter(|number| !open.contains(number)).nth(1).unwrap();
+    let limit = |files: &str| {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(["--pid", &server.pid().to_string(), &format!("--nofile={files}:")]);
+        assert!(prlimit.status().unwrap().success());
+    };
+    limit(&second_free.to_string());
+    write("opus");
+    signal(server.pid(), "HUP");
+    server.wait_for_log("cannot publish: the system refused: ");
+    limit("1000");
+    let sent = publish()["sent"].as_u64().unwrap();
+    assert_eq!(publish()["coding"], "f32");
+    eventually("more blocks", || (publish()["sent"].as_u64() > Some(sent + 100)).then_some(()));
+    signal(server.pid(), "HUP");
+    eventually("the other form", || (publish()["coding"] == "opus").then_some(()));
+    assert_accounts(&server);
 }
 
 #[test]

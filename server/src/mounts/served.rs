@@ -10,7 +10,7 @@ use aircheck_engine::source::Source as _;
 use aircheck_engine::{Format, Start, Stream, Timestamp};
 use bytes::Bytes;
 
-use crate::config::{CaptureConfig, MountConfig, SourceSpec};
+use crate::config::{CaptureConfig, MountConfig, PublishConfig, SourceSpec};
 use crate::delivery::histograms::MountHistograms;
 use crate::delivery::shards::Shards;
 use crate::hop::account::{HopAccount, PublishAccount};
@@ -21,8 +21,9 @@ use crate::rendition::encoders::Encoders;
 use crate::replay::Replays;
 use crate::shared::Shared;
 use crate::sink::hls::Hls;
+use crate::sink::publish_error::PublishError;
 use crate::sink::publish_form::{self, FormError};
-use crate::sink::publisher::{PublishError, Publisher};
+use crate::sink::publisher::Publisher;
 use crate::sink::pushes::Pushes;
 use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError, Opened, PutInput, Started};
@@ -216,12 +217,7 @@ impl ServedMount {
             self.record(&directory, config, &started.stream, start)?;
         }
         if config.publish != old.publish {
-            let mut publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(publisher) = publishing.take() {
-                publisher.close();
-            }
-            *publishing =
-                Publisher::start(&config.publish, &started.stream, &self.encoders, self.epoch, self.mount.metadata())?;
+            self.change_publisher(started, &old.publish, &config.publish)?;
         }
         self.change_source(started, other_source, &old.capture, &config.capture);
         drop(stream);
@@ -235,6 +231,33 @@ impl ServedMount {
         let has_format = (source.rate_hz(), source.channels()) == (format.rate_hz(), format.channels())
             && hop.as_ref().is_none_or(|hop| hop.block == format.block_span());
         has_format && Mount::flac_bits_of(source.sample_bits()) == self.mount.flac_bits()
+    }
+
+    /// Publishes otherwise. The old publisher ends when the new one has started, and goes on if that cannot start.
+    fn change_publisher(
+        &self,
+        started: &Started,
+        old: &PublishConfig,
+        new: &PublishConfig,
+    ) -> Result<(), PublishError> {
+        let other = Publisher::start(new, &started.stream, &self.encoders, self.epoch, self.mount.metadata())?;
+        let mut publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = std::mem::replace(&mut *publishing, other);
+        if let Some(former) = &former {
+            former.close();
+        }
+        let formats =
+            former.as_ref().zip(publishing.as_ref()).map(|(former, other)| (former.hop_format(), other.hop_format()));
+        if let Some((from, to)) = formats.filter(|(from, to)| from != to && old.publish == new.publish) {
+            tracing::warn!(
+                "the servers that take the mount `{}` must be started again: `publish_format` changes their sound from {} to {} Hz, which \
+                 does not change in a stream, so they lose everything from now on",
+                self.mount.name(),
+                from.rate_hz,
+                to.rate_hz
+            );
+        }
+        Ok(())
     }
 
     fn change_source(&self, started: &Started, other: Option<Opened>, old: &CaptureConfig, new: &CaptureConfig) {
@@ -306,6 +329,13 @@ impl ServedMount {
     #[must_use]
     pub fn finish_recording(&self, deadline: Instant) -> bool {
         self.recording().is_none_or(|it| it.finish(deadline.saturating_duration_since(Instant::now())))
+    }
+
+    /// Waits until everything of it that is published has been sent, until `deadline` at most. Returns false if it has not.
+    #[must_use]
+    pub fn finish_publishing(&self, deadline: Instant) -> bool {
+        let publisher = self.publishing.lock().unwrap_or_else(PoisonError::into_inner).take();
+        publisher.is_none_or(|it| it.finish(deadline.saturating_duration_since(Instant::now())))
     }
 
     /// Returns how often its dispatcher has gone round, while that runs.

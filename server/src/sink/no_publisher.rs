@@ -1,26 +1,16 @@
 //! In place of the publisher, in a build without the feature `nats`: there is none, because no settings name a subject.
 
-use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aircheck_engine::Stream;
 
 use crate::config::PublishConfig;
 use crate::hop::account::PublishAccount;
+use crate::hop::message::HopFormat;
 use crate::metadata::MetadataLog;
 use crate::rendition::encoders::Encoders;
-use crate::sink::publish_form::FormError;
-
-/// The reason why a stream is not published, which there cannot be either.
-#[derive(Debug, thiserror::Error)]
-pub enum PublishError {
-    /// The sound does not fit into the form.
-    #[error(transparent)]
-    Form(#[from] FormError),
-    /// The system gives no more threads.
-    #[error(transparent)]
-    System(#[from] io::Error),
-}
+use crate::sink::publish_error::PublishError;
 
 /// A publisher that there cannot be.
 #[derive(Debug)]
@@ -48,8 +38,20 @@ impl Publisher {
         match *self {}
     }
 
+    /// Returns the format of the blocks that others get.
+    #[must_use]
+    pub fn hop_format(&self) -> HopFormat {
+        match *self {}
+    }
+
     /// Ends a publisher.
     pub fn close(&self) {
         match *self {}
+    }
+
+    /// Waits for a publisher.
+    #[must_use]
+    pub fn finish(self, _: Duration) -> bool {
+        match self {}
     }
 }

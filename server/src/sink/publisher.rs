@@ -8,6 +8,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -23,12 +24,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::config::{NatsUrl, PublishConfig, PublishFormat};
 use crate::hop::account::{PublishAccount, Published, ReplayAccount};
 use crate::hop::connection::{Connection, News, forbidden, is_about};
-use crate::hop::message::{self, ClockAnswer, Head};
+use crate::hop::message::{self, ClockAnswer, Head, HopFormat};
 use crate::hop::replay::{Replay, is_about_replay};
 use crate::hop::title::Title;
 use crate::metadata::{Change, MetadataLog};
 use crate::rendition::encoders::{EncoderError, Encoders, Subscription};
-use crate::sink::publish_form::{Blocks, Form, FormError, Packets};
+use crate::sink::publish_error::PublishError;
+use crate::sink::publish_form::{Blocks, Form, Packets};
 
 /// Length of the publisher's ring: how long NATS may stall before sound is lost. It is as long as a pause that is heard as one.
 const RING_SPAN: Duration = Duration::from_secs(1);
@@ -40,21 +42,13 @@ const CLOCK_REQUESTS: usize = 64;
 /// it with the connection, so only others can take it away meanwhile.
 const KEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The reason why a stream is not published.
-#[derive(Debug, thiserror::Error)]
-pub enum PublishError {
-    /// The sound does not fit into the form.
-    #[error(transparent)]
-    Form(#[from] FormError),
-    /// The system gives no more threads.
-    #[error(transparent)]
-    System(#[from] io::Error),
-}
-
 /// A running publisher. It ends with the stream.
 #[derive(Debug)]
 pub struct Publisher {
     account: Arc<PublishAccount>,
+    hop_format: HopFormat,
+    /// Disconnected at the end of its thread, which sends nothing into it.
+    ended: Receiver<()>,
 }
 
 impl Publisher {
@@ -63,7 +57,7 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// When the sound does not fit into the form, or the system gives no more threads.
+    /// When the sound does not fit into the form, or the system gives no more threads or files.
     pub fn start(
         config: &PublishConfig,
         stream: &Stream,
@@ -91,12 +85,11 @@ impl Publisher {
                 match encoders.subscribe(encoding, group, 0, options) {
                     Ok(Subscription { packets, tail, .. }) => start.worker(packets, form.with_tail(tail)),
                     Err(EncoderError::Subscribe(error)) => return not_published(&error),
-                    Err(EncoderError::Thread(error)) => return Err(error.into()),
-                    Err(error @ EncoderError::Encoding(_)) => return Err(io::Error::other(error).into()),
+                    Err(error) => return Err(error.into()),
                 }
             }
         };
-        Ok(Some(Self { account: started? }))
+        Ok(Some(started?))
     }
 
     /// Returns its account.
@@ -105,9 +98,21 @@ impl Publisher {
         &self.account
     }
 
+    /// Returns the format of the blocks that others get.
+    #[must_use]
+    pub fn hop_format(&self) -> HopFormat {
+        self.hop_format
+    }
+
     /// Ends it. What it has in its ring is not sent any more.
     pub fn close(&self) {
         self.account.stats().close();
+    }
+
+    /// Waits until everything is sent after the end of the stream; returns false if that takes longer than `timeout`.
+    #[must_use]
+    pub fn finish(self, timeout: Duration) -> bool {
+        self.ended.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
     }
 }
 
@@ -134,14 +139,16 @@ struct Start<'s> {
 }
 
 impl Start<'_> {
-    /// Starts the thread for a consumer, and returns its account.
-    fn worker<F: Form>(&self, consumer: Consumer<F::Item>, form: F) -> io::Result<Arc<PublishAccount>> {
+    /// Starts the thread for a consumer.
+    fn worker<F: Form>(&self, consumer: Consumer<F::Item>, form: F) -> io::Result<Publisher> {
         let (usual_bytes, _) = form.message_bytes();
         let span = self.block * form.blocks() as u32;
         let replay = self.replay.map(|kept| Replay::new(self.url.subject(), kept, span, usual_bytes));
         let replay_account = replay.as_ref().map(|it| ReplayAccount::new(it.stream(), it.span, it.max_bytes));
         let sound = Published { coding: form.coding(), bitrate: form.bitrate() };
         let account = PublishAccount::new(self.url.to_string(), sound, replay_account, Arc::clone(consumer.stats()));
+        let hop_format = form.hop_format();
+        let (running, ended) = mpsc::channel();
         let worker = Worker {
             consumer,
             form,
@@ -156,8 +163,11 @@ impl Start<'_> {
             titled: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new().name("publisher".into()).spawn(move || runtime.block_on(worker.run()))?;
-        Ok(account)
+        thread::Builder::new().name("publisher".into()).spawn(move || {
+            let _running: mpsc::Sender<()> = running;
+            runtime.block_on(worker.run());
+        })?;
+        Ok(Publisher { account, hop_format, ended })
     }
 }
 
@@ -277,12 +287,7 @@ impl<F: Form> Worker<F> {
                     let delivery = match delivery {
                         Ok(delivery) => delivery,
                         Err(end) => {
-                            let head = Head { serial: self.serial, sequence: self.sequence + 1, ..self.head() };
-                            if let Some(bytes) = self.form.end(&Head { coding: Some(self.form.coding()), ..head }) {
-                                let _ = link.connection.client.publish(link.subject.clone(), bytes.into()).await;
-                            }
-                            // The last blocks are on their way before the connection ends.
-                            let _ = link.connection.client.flush().await;
+                            self.end(link).await;
                             return Err(end);
                         }
                     };
@@ -314,6 +319,17 @@ impl<F: Form> Worker<F> {
                 Some(request) = link.clock_requests.next() => self.tell_clock(&link.connection, &request).await,
             }
         }
+    }
+
+    /// Sends what the codec has held back, and waits until NATS has everything, because the connection may end with the process.
+    async fn end(&self, link: &mut Link) {
+        let head = Head { coding: Some(self.form.coding()), serial: self.serial, ..self.head() };
+        if let Some(bytes) = self.form.end(&Head { sequence: self.sequence + 1, ..head }) {
+            let _ = link.connection.client.publish(link.subject.clone(), bytes.into()).await;
+        }
+        // NATS answers a request about the clock at once where nobody else does.
+        let _ = link.clock_requests.unsubscribe().await;
+        let _ = link.connection.confirm(self.url.subject()).await;
     }
 
     async fn tell_clock(&self, connection: &Connection, request: &Message) {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use crate::rendition::codec::OpusBitrate;
 use crate::rendition::packet::{RecordOverhead, Wire};
 use crate::rendition::packet_log::PacketLog;
-use crate::rendition::test_blocks::{numbered, sound};
+use crate::rendition::test_blocks::{fallback, numbered, sound};
 
 const OPUS: Encoding = Encoding::Opus { bitrate: OpusBitrate::DEFAULT };
 const S16: Encoding = Encoding::Pcm(PcmEncoding::S16Le);
@@ -56,6 +56,21 @@ fn a_packet_has_the_sound_of_one_title() {
         assert_eq!(blocks_of(&packets), [(0, 1), (2, 3), (4, 5), (6, 7), (8, 11)], "{encoding:?}");
         let numbers: Vec<_> = packets.iter().map(|packet| packet.metadata().map(|change| change.number)).collect();
         assert_eq!(numbers, [None, Some(1), Some(1), Some(2), Some(2)], "{encoding:?}");
+    }
+}
+
+#[test]
+fn a_packet_has_sound_of_one_origin() {
+    let (source, fallback) = (sound(Duration::from_millis(10)), fallback(Duration::from_millis(10)));
+    for encoding in [S16, OPUS, Encoding::Json] {
+        let mut encoder = Encoder::new(encoding, source.format(), 8, 0).unwrap();
+        let mut packets = Vec::new();
+        for (sound, numbers) in [(&source, 0..4), (&fallback, 4..6), (&source, 6..8)] {
+            numbers.for_each(|number| encoder.encode(&numbered(sound, number), &mut packets));
+        }
+        let cuts: Vec<_> = packets.iter().map(|it| (it.stamp.first(), it.stamp.sequence, it.origin())).collect();
+        let expected = [(0, 3, Origin::Source), (4, 5, Origin::Fallback), (6, 7, Origin::Source)];
+        assert_eq!(cuts, expected, "{encoding:?}");
     }
 }
 
