@@ -4,22 +4,8 @@
 # usage: benches/hop.sh target/release/aircheck target/release/aircheckctl [SECONDS]
 set -eu
 aircheck=$1 ctl=$2 seconds=${3:-20}
-directory=$(mktemp -d)
-started=
-trap 'kill $started 2> /dev/null; wait; rm -r "$directory"' EXIT
+. "$(dirname "$0")/hop_processes.sh"
 
-start() { # NAME COMMAND...: its process is in $process
-    name=$1
-    shift
-    "$@" > "$directory/$name.out" 2> "$directory/$name.log" &
-    process=$!
-    started="$process $started"
-}
-url() { # NAME
-    until grep -q listening "$directory/$1.out"; do sleep 0.1; done
-    sed -n 's,^listening on \(.*\)/$,\1,p' "$directory/$1.out"
-}
-ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
 percent() { # LABEL PROCESS...: each one's time while nothing else is done, after a second
     label=$1
     shift

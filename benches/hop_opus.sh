@@ -4,22 +4,8 @@
 # usage: benches/hop_opus.sh target/release/aircheck [SECONDS]
 set -eu
 aircheck=$1 seconds=${2:-20}
-directory=$(mktemp -d)
-started=
-trap 'kill $started 2> /dev/null; wait; rm -r "$directory"' EXIT
+. "$(dirname "$0")/hop_processes.sh"
 
-start() { # NAME COMMAND...: its process is in $process
-    name=$1
-    shift
-    "$@" > "$directory/$name.out" 2> "$directory/$name.log" &
-    process=$!
-    started="$process $started"
-}
-url() { # NAME
-    until grep -q listening "$directory/$1.out"; do sleep 0.1; done
-    sed -n 's,^listening on \(.*\)/$,\1,p' "$directory/$1.out"
-}
-ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
 sent() { # PROCESS: bytes that its connections to NATS have had acknowledged
     ss --tcp --numeric --info --processes state established dport = ":$port" | grep -A1 "pid=$1," \
         | grep -o 'bytes_acked:[0-9]*' | awk -F: '{ sum += $2 } END { print sum + 0 }'
