@@ -22,7 +22,7 @@ use crate::replay::Replays;
 use crate::shared::Shared;
 use crate::sink::hls::Hls;
 use crate::sink::publish_error::PublishError;
-use crate::sink::publish_form::{self, FormError};
+use crate::sink::publish_form;
 use crate::sink::publisher::Publisher;
 use crate::sink::pushes::Pushes;
 use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirectory};
@@ -44,10 +44,7 @@ pub enum MountError {
     /// The source cannot be recorded in the configured format.
     #[error(transparent)]
     RecordFormat(#[from] FormatError),
-    /// The sound cannot be published in the form of the settings.
-    #[error(transparent)]
-    PublishForm(#[from] FormError),
-    /// It cannot be published.
+    /// The sound cannot be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
     /// The source cannot be opened.
@@ -359,6 +356,9 @@ fn former(config: &MountConfig) -> Option<NewestBlock> {
 }
 
 /// Finds out whether the sound can be published as the settings say.
-fn check_form(config: &MountConfig, format: Format) -> Result<(), FormError> {
-    if config.publish.publish.is_some() { publish_form::check(config.publish.publish_format, format) } else { Ok(()) }
+fn check_form(config: &MountConfig, format: Format) -> Result<(), PublishError> {
+    if config.publish.publish.is_some() {
+        publish_form::check(config.publish.publish_format, format)?;
+    }
+    Ok(())
 }
