@@ -40,7 +40,8 @@ pub struct Consumer<T: Send + Sync> {
     skipped: u64,
     /// The reason for the last of them.
     skipped_for: Loss,
-    parking: Option<(Parker, Waker)>,
+    /// Made at its first wait. A server has thousands of consumers that never wait.
+    parking: Option<Box<(Parker, Waker)>>,
 }
 
 impl<T: Send + Sync> Consumer<T> {
@@ -433,15 +434,16 @@ impl<T: Send + Sync> Consumer<T> {
     }
 
     fn wait(&mut self, deadline: Instant) -> Result<Delivery<T>, TryRecvError> {
-        let (parker, waker) = self.parking.take().unwrap_or_else(parking);
+        let parking = self.parking.take().unwrap_or_else(|| Box::new(parking()));
+        let (parker, waker) = &*parking;
         let received = loop {
-            match self.poll_recv(&mut Context::from_waker(&waker), Timestamp::now()) {
+            match self.poll_recv(&mut Context::from_waker(waker), Timestamp::now()) {
                 Poll::Ready(received) => break received.map_err(TryRecvError::Ended),
                 Poll::Pending if Instant::now() >= deadline => break Err(TryRecvError::Empty),
                 Poll::Pending => parker.park_deadline(deadline),
             }
         };
-        self.parking = Some((parker, waker));
+        self.parking = Some(parking);
         received
     }
 

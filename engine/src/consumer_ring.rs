@@ -34,8 +34,9 @@ pub(crate) struct ConsumerRing<T: Send + Sync> {
     limit: u64,
     /// The sequence number that comes next if nothing is lost.
     expected: u64,
-    /// Losses since the last item that the ring accepted.
-    missing: LossCounts,
+    /// Losses since the last item that the ring accepted. Apart, because a healthy consumer among thousands has none, and the
+    /// producer goes over the rings of all of them for each item.
+    missing: Option<Box<LossCounts>>,
     has_ended: bool,
     stats: Arc<Stats>,
 }
@@ -74,7 +75,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
             group: group as u64,
             limit: limit as u64,
             expected: 0,
-            missing: LossCounts::default(),
+            missing: None,
             has_ended: false,
             stats,
         };
@@ -116,7 +117,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
     /// for all. Returns whether it did.
     #[inline]
     fn offer_at_once(&mut self, log: &Log<T>, offer: &Offer) -> bool {
-        let follows = offer.is_unbroken && offer.first == self.expected && self.missing.total() == 0;
+        let follows = offer.is_unbroken && offer.first == self.expected && self.missing.is_none();
         if !follows || !self.has_room((offer.to - offer.from) as usize) {
             return false;
         }
@@ -135,7 +136,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
         self.expected = stamp.next();
         if !self.has_room(1) {
             self.keep_own(log);
-            self.missing.add(Loss::Overflow, stamp.blocks());
+            self.missing.get_or_insert_default().add(Loss::Overflow, stamp.blocks());
             self.stats.overflowed(stamp.next(), stamp.blocks());
             if self.overflow == OverflowPolicy::Disconnect {
                 self.end(EndReason::TooSlow, self.expected);
@@ -143,9 +144,8 @@ impl<T: Send + Sync> ConsumerRing<T> {
             }
             return;
         }
-        if self.missing.total() > 0 {
-            let reason = std::mem::take(&mut self.missing).main_reason();
-            self.stats.gap_reasons().push(stamp.first(), reason);
+        if let Some(missing) = self.missing.take() {
+            self.stats.gap_reasons().push(stamp.first(), missing.main_reason());
         }
         match &mut self.items {
             WriteEnd::Queue(lender) => {
@@ -199,7 +199,8 @@ impl<T: Send + Sync> ConsumerRing<T> {
         self.refuse(Loss::Source, next.saturating_sub(self.expected));
         self.expected = self.expected.max(next);
         self.has_ended = true;
-        self.stats.ended(reason, self.expected, self.missing.main_reason());
+        let tail = self.missing.take().unwrap_or_default().main_reason();
+        self.stats.ended(reason, self.expected, tail);
         self.stats.wake_at_end();
     }
 
@@ -259,7 +260,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
 
     fn refuse(&mut self, reason: Loss, count: u64) {
         if count > 0 {
-            self.missing.add(reason, count);
+            self.missing.get_or_insert_default().add(reason, count);
             self.stats.refused(reason, count);
         }
     }

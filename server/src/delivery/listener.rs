@@ -102,8 +102,8 @@ pub(super) struct Downstream {
     lag_run: LagRun,
     /// The waits in its ring that are not recorded yet.
     waits: Waits,
-    /// When its own program last answered a ping or told what is heard. Acknowledgements may be a proxy's.
-    sign_at: Option<Timestamp>,
+    /// When its own program last answered a ping or told what is heard; long ago if it never did. Acknowledgements may be a proxy's.
+    sign_at: Timestamp,
     histograms: OwnHistograms,
     /// Blocks so far of a gap that goes on, which the histogram counts when it has ended.
     pub(super) open_gap: u64,
@@ -201,7 +201,7 @@ impl Listener {
                 progress: Progress::default(),
                 lag_run: LagRun::default(),
                 waits: Waits::default(),
-                sign_at: None,
+                sign_at: Timestamp::default(),
                 histograms: OwnHistograms::default(),
                 open_gap: 0,
                 looked_at_byte: 0,
@@ -255,8 +255,8 @@ impl Listener {
 
     /// Returns its program, at the far end of its connection or behind a proxy there.
     #[must_use]
-    pub fn client(&self) -> Client {
-        self.client
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Returns the token that it listens by; `None` if it needed none.
@@ -545,7 +545,7 @@ impl Listener {
     pub fn record_heard(&self, sequence: u64, latency: Duration, now: Timestamp) {
         self.histograms.stages.ear_micros.record(micros(latency));
         let mut downstream = self.downstream();
-        downstream.sign_at = Some(now);
+        downstream.sign_at = now;
         downstream.in_flight.heard(sequence + 1);
         downstream.histograms.record(Measure::Ear, micros(latency));
     }
@@ -611,7 +611,7 @@ impl Listener {
     pub(super) fn take_pong(&self, before: u64, now: Timestamp) {
         let mut downstream = self.downstream();
         if downstream.in_flight.take_pong(before, now) {
-            downstream.sign_at = Some(now);
+            downstream.sign_at = now;
             self.record_read(&mut downstream, now);
         }
     }
@@ -681,7 +681,7 @@ impl Listener {
             unanswered: silence.span(now),
             is_gone: silence.is_gone(now),
             is_proxied: self.client.is_proxied(),
-            is_heard_from: sign_at.is_some_and(|at| now.since(at) < SIGN_TIMEOUT),
+            is_heard_from: now.since(*sign_at) < SIGN_TIMEOUT,
         }
     }
 

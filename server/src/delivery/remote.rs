@@ -40,14 +40,15 @@ impl fmt::Display for Remote {
 
 /// The program that a request comes from: at the far end of the connection, or behind a trusted proxy there. Shows as its address,
 /// with its port where that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     peer: Remote,
-    proxied: Option<Proxied>,
+    /// Apart, because most of thousands of listeners have no proxy that is trusted.
+    proxied: Option<Box<Proxied>>,
 }
 
 /// A client's address as a proxy tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Proxied {
     /// Only some proxies tell the port, too.
     At(IpAddr, Option<u16>),
@@ -66,7 +67,7 @@ impl Client {
     #[must_use]
     pub fn behind(peer: Remote, told: Option<(IpAddr, Option<u16>)>) -> Self {
         let proxied = told.map_or(Proxied::Unknown, |(address, port)| Proxied::At(address, port));
-        Self { peer, proxied: Some(proxied) }
+        Self { peer, proxied: Some(Box::new(proxied)) }
     }
 
     /// Returns the far end of the connection: the client itself, or the nearest proxy.
@@ -78,8 +79,8 @@ impl Client {
     /// Returns the address that the client counts for. An unknown client counts for its proxy's.
     #[must_use]
     pub fn ip(&self) -> IpAddr {
-        match self.proxied {
-            Some(Proxied::At(address, _)) => address,
+        match self.proxied.as_deref() {
+            Some(Proxied::At(address, _)) => *address,
             Some(Proxied::Unknown) | None => self.peer.ip(),
         }
     }
@@ -93,7 +94,7 @@ impl Client {
     /// Returns the address of the nearest proxy, or `unix`; `None` without a proxy.
     #[must_use]
     pub fn via(&self) -> Option<String> {
-        self.proxied.map(|_| match self.peer {
+        self.proxied.as_ref().map(|_| match self.peer {
             Remote::Tcp(address) => address.ip().to_canonical().to_string(),
             Remote::Unix => Remote::Unix.to_string(),
         })
@@ -102,8 +103,8 @@ impl Client {
 
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.proxied {
-            Some(Proxied::At(address, Some(port))) => SocketAddr::new(address, port).fmt(f),
+        match self.proxied.as_deref() {
+            Some(Proxied::At(address, Some(port))) => SocketAddr::new(*address, *port).fmt(f),
             Some(Proxied::At(address, None)) => address.fmt(f),
             Some(Proxied::Unknown) | None => self.peer.fmt(f),
         }

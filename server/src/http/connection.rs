@@ -142,7 +142,7 @@ pub(super) async fn serve(
     let written_below = Arc::clone(stream.get_ref().written_below(&written));
     // Open for as long as hyper has the connection.
     let socket = stream.as_fd().as_raw_fd();
-    let context = Arc::new(Context::new(Arc::clone(&port.url), client, place, port.serves, closing.clone()));
+    let context = Arc::new(Context::new(Arc::clone(&port.url), client.clone(), place, port.serves, closing.clone()));
     let of_requests = Arc::clone(&context);
     let shards = Arc::clone(server.shards());
     let service = service_fn(move |request: Request<Incoming>| {

@@ -53,12 +53,13 @@ impl Context {
         closing: watch::Receiver<bool>,
     ) -> Self {
         let (joined, source, body) = Default::default();
-        Self { url, connection, client: Mutex::new(connection), place, serves, closing, joined, source, body }
+        let client = Mutex::new(connection.clone());
+        Self { url, connection, client, place, serves, closing, joined, source, body }
     }
 
     /// Returns the client of the present request.
     pub(super) fn client(&self) -> Client {
-        *self.client.lock().unwrap_or_else(PoisonError::into_inner)
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sets the client of the request that is answered next.

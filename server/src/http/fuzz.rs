@@ -407,7 +407,7 @@ fn forwarded() {
         };
         let Some(written) = fields_from(&list) else { return };
         let stranger = Client::direct(SocketAddr::new([198, 51, 100, 1].into(), 9));
-        assert_eq!(Forwarding::read(&written, stranger, &proxies).client, stranger);
+        assert_eq!(Forwarding::read(&written, stranger.clone(), &proxies).client, stranger);
         // The proxy adds what it sees to the end of the one list, and passes the other field on.
         let Some(passed) = fields_from(&format!("{list}, {client}")) else { return };
         let told = Forwarding::read(&passed, Client::direct(SocketAddr::new(proxy, 9)), &proxies);

@@ -231,8 +231,8 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
     let hosts = headers.get_all(header::HOST).iter().count();
     let found = Route::of(request.uri().path()).filter(|route| route.is_served(context.serves));
     let sites = found.map_or(Sites::Own, Route::sites);
-    let forwarding = Forwarding::read(headers, context.connection, server.trusted_proxies());
-    context.set_client(forwarding.client);
+    let forwarding = Forwarding::read(headers, context.connection.clone(), server.trusted_proxies());
+    context.set_client(forwarding.client.clone());
     let is_shared = server.trusted_proxies().contain(context.connection.ip());
     let has_place = !is_shared || context.place.share_with(forwarding.client.ip(), Instant::now());
     let http = &config.http;

@@ -334,7 +334,7 @@ fn framing(format: Format, wanted: &Wanted<'_>, header: Option<Bytes>) -> Framin
             silence: (wanted.query.gaps == Some(Gaps::Silence))
                 .then(|| Framing::silence(format, samples.sample_bytes())),
         },
-        (Rendition::Mp3, _) => Framing::Mp3(wanted.icy_title.map(IcyBlocks::new)),
+        (Rendition::Mp3, _) => Framing::Mp3(wanted.icy_title.map(|title| Box::new(IcyBlocks::new(title)))),
         (_, Encoding::Opus { .. }) => Framing::ogg(header.unwrap_or_default()),
         (Rendition::WebSocket, _) => Framing::notices(NoticeForm::Message),
         (Rendition::Events, _) => Framing::notices(NoticeForm::Event),

@@ -36,7 +36,7 @@ pub enum Framing {
         numbering: FrameNumbering,
     },
     /// Frames of MP3, with blocks of metadata between them if the listener wants them.
-    Mp3(Option<IcyBlocks>),
+    Mp3(Option<Box<IcyBlocks>>),
 }
 
 /// The framing of one listener's pages.
