@@ -97,7 +97,9 @@ impl SharedHistogram {
             let sum = (u128::from(lowest) + u128::from(highest)).saturating_mul(count) / 2;
             self.sum.fetch_add(sum as u64, Ordering::Relaxed);
             self.counts[index].fetch_add(count as u64, Ordering::Release);
-            self.max.fetch_max(highest, Ordering::Relaxed);
+            if highest > self.max.load(Ordering::Relaxed) {
+                self.max.fetch_max(highest, Ordering::Relaxed);
+            }
             let Some(next) = inside.checked_add(1) else { return };
             from = next;
         }
