@@ -29,6 +29,8 @@ use serde_json::Value;
 /// Samples above this are the tone.
 const MIN_TONE: f64 = 0.1;
 const BLOCK_SECONDS: f64 = 0.01;
+/// Blocks for which the capture ring has room.
+const RING_BLOCKS: u64 = 32;
 
 /// A line of `/stream.json`.
 #[derive(Clone, Copy, Debug)]
@@ -173,9 +175,15 @@ impl Scene {
             // The time until a loss is noticed is a gap, which a WAV leaves out otherwise.
             let others =
                 vec![listen("stream.wav", "?gaps=silence"), listen("stream.opus", ""), listen("stream.flac", "")];
-            eventually("four listeners", || (server.rows().len() == 1 + others.len()).then_some(()));
+            // What was lost before them may still be ahead of them: behind as many blocks as the capture ring has.
+            let rows = eventually("four listeners that are past the capture ring", || {
+                let rows = server.rows();
+                let are_past = rows.iter().all(|row| row["offered"].as_u64() > Some(RING_BLOCKS));
+                (rows.len() == 1 + others.len() && are_past).then_some(rows)
+            });
             let lost = lost_beside_the_source(&server.json("api/v1/status")["capture"]);
-            (lost == lost_before).then_some((started_at, ear, others, lost_before))
+            let is_whole = lost == lost_before && rows.iter().all(|row| row["lost"] == 0);
+            is_whole.then_some((started_at, ear, others, lost_before))
         });
         Self { sound, player: None, server, ear, others, folder, started_at, lost_before, _alone: alone }
     }
