@@ -16,6 +16,7 @@
 //! This crate plays no sound, opens no socket, and reads neither clock nor random numbers.
 
 mod audience;
+pub mod bitrate;
 mod event;
 mod fingerprint;
 mod hop;

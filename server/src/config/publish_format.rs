@@ -61,12 +61,7 @@ impl FromStr for PublishFormat {
             None if word == "exact" => Ok(Self::Exact),
             None if word == "opus" => Ok(Self::Opus { bits_per_second: DEFAULT_BPS }),
             Some(("opus", bitrate)) => {
-                let thousands = |text: &str| text.parse::<u32>().ok()?.checked_mul(1000);
-                let bits_per_second = match bitrate.strip_suffix(['k', 'K']) {
-                    Some(text) => thousands(text),
-                    None => bitrate.parse().ok(),
-                };
-                let bits_per_second = bits_per_second.ok_or(ValueError::Form)?;
+                let bits_per_second = aircheck_api::bitrate::parse(bitrate).ok_or(ValueError::Form)?;
                 if BOUNDS_BPS.contains(&bits_per_second) {
                     Ok(Self::Opus { bits_per_second })
                 } else {

@@ -12,7 +12,7 @@ use crate::rendition::content_type::accepted;
 use crate::rendition::encoding::{DEFAULT_GATHER, Encoding};
 use crate::replay::Moment;
 use aircheck_api::span::{self, Short};
-use aircheck_api::{EXPIRES, Payload, Rendition, SIGNATURE, StreamParam, moment};
+use aircheck_api::{EXPIRES, Payload, Rendition, SIGNATURE, StreamParam, bitrate, moment};
 
 /// The longest buffer that a query may have, unless the server's own default is longer: 1000 blocks of 10 ms are 80 KB of
 /// handles.
@@ -141,7 +141,7 @@ impl Query {
             StreamParam::Sample => {
                 set_once(&mut self.sample, param, value.parse::<PcmEncoding>().map_err(|error| error.to_string()))
             }
-            StreamParam::Bitrate => set_once(&mut self.bitrate, param, bitrate(value)),
+            StreamParam::Bitrate => set_once(&mut self.bitrate, param, bits_per_second(value)),
             StreamParam::Payload => set_once(&mut self.payload, param, payload(value)),
             StreamParam::Gaps => set_once(&mut self.gaps, param, gaps(value)),
             StreamParam::Gather => set_once(&mut self.gather, param, span(value, Duration::ZERO, MAX_BUFFER)),
@@ -350,12 +350,9 @@ fn payload(value: &str) -> Result<Payload, String> {
     Payload::from_name(value).ok_or_else(|| format!("`{value}` is not a payload; it takes f32, s16 and opus"))
 }
 
-/// Reads a bitrate in bits per second, written as `96000` or `96k`.
-fn bitrate(value: &str) -> Result<u32, String> {
+fn bits_per_second(value: &str) -> Result<u32, String> {
     let (lowest, highest) = (OpusBitrate::LOWEST.bits_per_second(), OpusBitrate::HIGHEST.bits_per_second());
-    let (digits, scale) = value.strip_suffix('k').map_or((value, 1), |digits| (digits, 1000));
-    let bits_per_second = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(scale));
-    bits_per_second
+    bitrate::parse(value)
         .filter(|bits_per_second| (lowest..=highest).contains(bits_per_second))
         .ok_or_else(|| format!("`{value}` is no bitrate; it takes {lowest} to {highest} bits per second, such as 96k"))
 }
