@@ -175,15 +175,14 @@ impl Scene {
             // The time until a loss is noticed is a gap, which a WAV leaves out otherwise.
             let others =
                 vec![listen("stream.wav", "?gaps=silence"), listen("stream.opus", ""), listen("stream.flac", "")];
-            // What was lost before them may still be ahead of them: behind as many blocks as the capture ring has.
-            let rows = eventually("four listeners that are past the capture ring", || {
-                let rows = server.rows();
-                let are_past = rows.iter().all(|row| row["offered"].as_u64() > Some(RING_BLOCKS));
-                (rows.len() == 1 + others.len() && are_past).then_some(rows)
+            // What was lost before them may still be ahead of them, behind as many blocks as the capture ring has.
+            let is_past = |row: &Value| lost_before == 0 || row["offered"].as_u64() > Some(RING_BLOCKS);
+            let rows = eventually("four listeners", || {
+                Some(server.rows()).filter(|rows| rows.len() == 1 + others.len() && rows.iter().all(is_past))
             });
             let lost = lost_beside_the_source(&server.json("api/v1/status")["capture"]);
-            let is_whole = lost == lost_before && rows.iter().all(|row| row["lost"] == 0);
-            is_whole.then_some((started_at, ear, others, lost_before))
+            let is_none_of_them = lost_before == 0 || rows.iter().all(|row| row["lost"] == 0);
+            (lost == lost_before && is_none_of_them).then_some((started_at, ear, others, lost_before))
         });
         Self { sound, player: None, server, ear, others, folder, started_at, lost_before, _alone: alone }
     }

@@ -106,6 +106,8 @@ struct Look {
     round_trip_micros: u32,
     /// Whether no more writes were not acknowledged than are on their way.
     is_acked: bool,
+    /// Whether all was acknowledged, the last write promptly.
+    is_acked_promptly: bool,
 }
 
 /// A write whose acknowledgement tells whether it was read.
@@ -149,8 +151,9 @@ pub(super) struct ReadProof {
     has_narrowed: bool,
     test: Test,
     look: Look,
-    /// Where the last write ended.
+    /// Where the last write ended, and when it was.
     written: u64,
+    written_at: Timestamp,
     /// Segments that had come from there at the last look at which all was acknowledged, and the writes since then.
     received_segments: u32,
     unseen_writes: u8,
@@ -344,6 +347,11 @@ impl ReadProof {
         self.look.is_acked
     }
 
+    /// Returns whether everything had been acknowledged at the last look, and the last write promptly.
+    pub(super) fn is_acked_promptly(&self) -> bool {
+        self.look.is_acked_promptly
+    }
+
     fn is_due(&self, now: Timestamp) -> bool {
         (!self.is_postponed || self.is_calm()) && self.wants_test(now)
     }
@@ -420,7 +428,7 @@ impl ReadProof {
         self.quick_acks = if gap > MAX_TEST_GAP { QUICK_ACKS } else { self.quick_acks.saturating_sub(1) };
         let is_single = bytes <= self.segment_bytes();
         self.unseen_writes = if is_single { self.unseen_writes.saturating_add(1) } else { u8::MAX };
-        self.written = end;
+        (self.written, self.written_at) = (end, now);
         if self.has_test() && self.test.next.0 == 0 {
             self.test.next = (end, now);
         }
@@ -453,7 +461,9 @@ impl ReadProof {
             segment_bytes: socket.segment_bytes as u32,
             round_trip_micros: socket.min_round_trip.unwrap_or_default().as_micros() as u32,
             is_acked: false,
+            is_acked_promptly: false,
         };
+        self.look.is_acked_promptly = acked >= self.written && self.delay_since(self.written_at, socket, now) <= PROMPT;
         let on_their_way = 1 + self.look.round_trip_micros / self.interval().as_micros().max(1) as u32;
         self.look.is_acked =
             self.written.saturating_sub(acked) <= u64::from(on_their_way) * u64::from(self.write_bytes);

@@ -93,6 +93,19 @@ struct Late {
     opened: Option<(u64, u64)>,
     /// Whether tests have waited for the listener's turn since then, so that a window may have opened between two looks.
     is_thin: bool,
+    /// Whether packets were held at the last look.
+    is_held: bool,
+    /// Whether the window has opened since packets are held.
+    has_level: bool,
+}
+
+impl Late {
+    /// Returns whether a window of held packets may be at its level. That of a program that reads nothing is below it, and so is one that
+    /// is half closed.
+    fn may_be_level(&self, proof: &ReadProof) -> bool {
+        let reads_nothing = self.opened.is_none() && proof.lates() >= MIN_HELD_TESTS;
+        proof.held_bytes().is_some() && !reads_nothing && !proof.is_half_closed()
+    }
 }
 
 impl ReceiveQueue {
@@ -149,10 +162,18 @@ impl ReceiveQueue {
                 narrows_from,
                 opened: None,
                 is_thin: false,
+                is_held: false,
+                has_level: false,
             }));
         }
         if let Some(late) = &mut self.late {
             late.is_thin |= self.proof.is_postponed();
+            let is_held = self.proof.held_bytes().is_some();
+            if !late.is_held && late.may_be_level(&self.proof) {
+                // The far kernel counts the memory of longer segments anew, and its window takes a while to find its level.
+                (self.raised, late.narrows_from, late.has_level) = (window as u32, acked, false);
+            }
+            late.is_held = is_held;
         }
         if window >= before + CHANGE_BYTES {
             self.open = window as u32;
@@ -296,19 +317,21 @@ impl ReceiveQueue {
     fn estimate(&mut self, seen: (u64, u64), before: (u64, u64), packet_bytes: u64, most: u64) -> u64 {
         let ((acked, window), (acked_before, window_before)) = (seen, before);
         let Some(late) = &mut self.late else { return 0 };
-        let is_raised = window > self.raised.into();
-        if is_raised {
-            // The kernel raises its window, which is no sign that the program reads.
-            (self.raised, late.narrows_from) = (window as u32, acked);
-            if let Some(opened) = &mut late.opened {
-                // Unless it has read before.
-                *opened = (acked, 0);
-            }
-        }
-        let is_opening = window >= window_before + CHANGE_BYTES && !is_raised && acked_before > self.proof.proven();
         let is_held = self.proof.held_bytes().is_some();
-        let is_recounted = is_opening && is_held && self.segment_size.has_grown(acked_before, acked);
-        if is_recounted {
+        let is_wider = window >= window_before + CHANGE_BYTES && acked_before > self.proof.proven();
+        let is_recounted = is_wider && is_held && self.segment_size.has_grown(acked_before, acked);
+        let is_opening = is_wider && !is_recounted;
+        let may_be_level = is_wider && late.may_be_level(&self.proof);
+        // An acknowledgement before the far kernel's timer shows that all was read just now.
+        let is_level = may_be_level && is_opening && (!late.has_level || self.proof.is_acked_promptly());
+        let is_raised = window > self.raised.into() || (may_be_level && is_recounted) || is_level;
+        if is_raised {
+            // That the kernel raises its window, or counts its memory anew, is no sign that the program reads.
+            (self.raised, late.narrows_from) = (window as u32, acked);
+            if is_level || late.opened.is_some() {
+                (late.opened, late.has_level) = (Some((acked, 0)), true);
+            }
+        } else if is_recounted {
             // What was missing from the window still is. Pages are longer than others now and then while they are read.
             self.raised += (window - window_before) as u32;
         }
@@ -318,7 +341,7 @@ impl ReceiveQueue {
         let last_packet = packet_bytes / 2;
         let by_window = if narrowed < CHANGE_BYTES { narrowed.min(last_packet) } else { narrowed * UNREAD_TENTHS / 10 };
         let of_window = by_window.min(most);
-        if is_opening && !is_recounted {
+        if is_opening && !is_raised {
             late.opened = Some((acked, of_window));
         }
         // It had read until the first packet that was acknowledged late.
