@@ -9,7 +9,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where `setup.sh deny` puts cargo-deny.
 export PATH := $(TARGET)/deny/bin:$(PATH)
 RELEASE := $(TARGET)/release
-.PHONY: help run fuzz deny advisories advisories-if-any test test-slow test-others test-models test-features deb deb-test picture icons soak faults rtsan tsan asan check bench latency bench-ear bench-icecast bench-handshakes bench-10k players players-latency simulate-scale setup setup-test
+.PHONY: help run fuzz deny advisories advisories-if-any test test-slow test-a-to-m test-n-to-z test-units test-models test-features deb deb-test picture icons soak faults rtsan tsan asan check bench latency bench-ear bench-icecast bench-handshakes bench-10k players players-latency simulate-scale setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -20,18 +20,26 @@ run: setup ## Go on the air with the microphone, or the demo sound: pass flags i
 
 test: setup-test check ## Check everything that CI checks
 	cargo test --workspace --locked --no-run
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-slow test-others test-models test-features
+	@# What runs beside each other is shown part by part, each once it is done.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-slow test-a-to-m test-n-to-z test-units test-models test-features
 
 # More threads than a small machine has cores, because most tests wait for sound. The program is that of this build: with
 # the features of its package alone, it would be another one, and built a second time.
 CARGO_TEST = RUST_TEST_THREADS=4 AIRCHECK_PROGRAM=$(TARGET)/debug/aircheck cargo test --workspace --locked --no-fail-fast
 
-test-slow: # The scripts of the page and the scenes of lost sources, whose output follows when all are done, because others run beside them
-	@mkdir -p $(TARGET)/page
-	@$(CARGO_TEST) --test page --test source_loss >$(TARGET)/page/log 2>&1; status=$$?; cat $(TARGET)/page/log; exit $$status
+test-slow: # The scripts of the page and the scenes of lost sources
+	$(CARGO_TEST) --test page --test source_loss
 
-test-others:
-	$(CARGO_TEST) -- --skip scripts:: --skip scenes::
+# The other programs in two parts, by their names, so that there is something to run beside each other to the end.
+test-a-to-m:
+	$(CARGO_TEST) --test '[a-m]*' -- --skip scripts:: --skip scenes::
+
+test-n-to-z:
+	$(CARGO_TEST) --test '[n-z]*' -- --skip scripts:: --skip scenes::
+
+test-units:
+	$(CARGO_TEST) --lib --bins
+	$(CARGO_TEST) --doc
 
 # With a directory of their own, because the flag builds every crate anew.
 test-models: setup ## Try every interleaving of the engine's hand-overs between threads, with loom
