@@ -1,7 +1,7 @@
 //! The watch: looks at the source and at the listeners that have a backlog ten times a second, and at all others once a
 //! second; publishes changes as events, and ends listeners that are over their limit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,8 +47,8 @@ struct Watch {
     sources: Vec<SourceWatch>,
     /// Listeners that have unread sound, have lost blocks, or are to end.
     listeners: BTreeMap<u64, ListenerWatch>,
-    /// Listeners that are looked at each time, or in turns if they are too many.
-    attention: BTreeSet<u64>,
+    /// Listeners that are looked at each time, or in turns if they are too many. A look may add one that is among them.
+    attention: Vec<u64>,
     budget: LookBudget,
     looks: u64,
 }
@@ -109,7 +109,7 @@ impl Watch {
         Self {
             sources: Vec::new(),
             listeners: BTreeMap::new(),
-            attention: BTreeSet::new(),
+            attention: Vec::new(),
             budget: LookBudget::of_watch(),
             looks: 0,
         }
@@ -129,13 +129,15 @@ impl Watch {
         self.looks += 1;
         let turn = self.looks % HEALTHY_LOOKS;
         self.attention.extend(listeners.take_attention());
-        let attention;
-        (attention, self.attention) = std::mem::take(&mut self.attention)
-            .into_iter()
-            .partition::<BTreeSet<_>, _>(|id| self.budget.grant(*id, self.looks));
+        // With ten thousand numbers, which are nearly in order, a round takes a third of the time that it takes with sets.
+        self.attention.sort_unstable();
+        self.attention.dedup();
+        let attention: Vec<_>;
+        (attention, self.attention) =
+            std::mem::take(&mut self.attention).into_iter().partition(|id| self.budget.grant(*id, self.looks));
         // A shard looks at a healthy one itself, from time to time.
         let is_due = |id: u64, listener: &Listener| {
-            attention.contains(&id) || (id % HEALTHY_LOOKS == turn && !listener.is_fresh(now))
+            attention.binary_search(&id).is_ok() || (id % HEALTHY_LOOKS == turn && !listener.is_fresh(now))
         };
         if turn == 0 {
             // Once a second: a busy machine has thousands of these, and those that are gone harm nothing.
@@ -145,7 +147,7 @@ impl Watch {
             let mut watched = self.listeners.remove(&listener.id()).unwrap_or_default();
             watched.look(&listener, now);
             if listener.needs_attention() {
-                self.attention.insert(listener.id());
+                self.attention.push(listener.id());
             }
             if watched != ListenerWatch::default() {
                 self.listeners.insert(listener.id(), watched);
