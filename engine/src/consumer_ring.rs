@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use crate::lending::{self, Lender, Log, Offer};
+use crate::loss::GapLosses;
 use crate::newest::{NewestWriter, newest};
 use crate::notices::Notices;
 use crate::ring_reader::RingReader;
 use crate::sync::{Ordering, fence};
-use crate::{EndReason, Loss, LossCounts, OverflowPolicy, Start, Stats, SubscribeOptions};
+use crate::{EndReason, Loss, OverflowPolicy, Start, Stats, SubscribeOptions};
 
 /// Slots of a ring, beyond those for full items, where items may stand for several blocks. An encoder emits an item with
 /// fewer blocks before each gap, so a ring holds a few of them. If more come, the ring is full before its limit in
@@ -34,9 +35,8 @@ pub(crate) struct ConsumerRing<T: Send + Sync> {
     limit: u64,
     /// The sequence number that comes next if nothing is lost.
     expected: u64,
-    /// Losses since the last item that the ring accepted. Apart, because a healthy consumer among thousands has none, and the
-    /// producer goes over the rings of all of them for each item.
-    missing: Option<Box<LossCounts>>,
+    /// Losses since the last item that the ring accepted.
+    missing: GapLosses,
     has_ended: bool,
     stats: Arc<Stats>,
 }
@@ -75,7 +75,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
             group: group as u64,
             limit: limit as u64,
             expected: 0,
-            missing: None,
+            missing: GapLosses::default(),
             has_ended: false,
             stats,
         };
@@ -117,7 +117,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
     /// for all. Returns whether it did.
     #[inline]
     fn offer_at_once(&mut self, log: &Log<T>, offer: &Offer) -> bool {
-        let follows = offer.is_unbroken && offer.first == self.expected && self.missing.is_none();
+        let follows = offer.is_unbroken && offer.first == self.expected && self.missing.is_empty();
         if !follows || !self.has_room((offer.to - offer.from) as usize) {
             return false;
         }
@@ -136,7 +136,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
         self.expected = stamp.next();
         if !self.has_room(1) {
             self.keep_own(log);
-            self.missing.get_or_insert_default().add(Loss::Overflow, stamp.blocks());
+            self.missing.add(Loss::Overflow, stamp.blocks());
             self.stats.overflowed(stamp.next(), stamp.blocks());
             if self.overflow == OverflowPolicy::Disconnect {
                 self.end(EndReason::TooSlow, self.expected);
@@ -144,8 +144,9 @@ impl<T: Send + Sync> ConsumerRing<T> {
             }
             return;
         }
-        if let Some(missing) = self.missing.take() {
-            self.stats.gap_reasons().push(stamp.first(), missing.main_reason());
+        if !self.missing.is_empty() {
+            let reason = std::mem::take(&mut self.missing).main_reason();
+            self.stats.gap_reasons().push(stamp.first(), reason);
         }
         match &mut self.items {
             WriteEnd::Queue(lender) => {
@@ -199,8 +200,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
         self.refuse(Loss::Source, next.saturating_sub(self.expected));
         self.expected = self.expected.max(next);
         self.has_ended = true;
-        let tail = self.missing.take().unwrap_or_default().main_reason();
-        self.stats.ended(reason, self.expected, tail);
+        self.stats.ended(reason, self.expected, self.missing.main_reason());
         self.stats.wake_at_end();
     }
 
@@ -260,7 +260,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
 
     fn refuse(&mut self, reason: Loss, count: u64) {
         if count > 0 {
-            self.missing.get_or_insert_default().add(reason, count);
+            self.missing.add(reason, count);
             self.stats.refused(reason, count);
         }
     }

@@ -116,12 +116,30 @@ impl LossCounts {
         self.by_reason[reason as usize] = self.by_reason[reason as usize].saturating_add(count);
         self.total = self.total.saturating_add(count);
     }
+}
+
+/// The losses of one gap by reason. Short, because a publisher goes over thousands of rings for each item, each of which has one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct GapLosses {
+    /// In 32 bits: of more losses than that counts, as many count, because only the largest number matters.
+    by_reason: [u32; Loss::ALL.len()],
+}
+
+impl GapLosses {
+    pub(crate) fn add(&mut self, reason: Loss, count: u64) {
+        let sum = &mut self.by_reason[reason as usize];
+        *sum = sum.saturating_add(count.try_into().unwrap_or(u32::MAX));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_reason == [0; Loss::ALL.len()]
+    }
 
     /// Returns the reason for most losses; `Overflow` if there are none.
     pub(crate) fn main_reason(&self) -> Loss {
         let mut main = Loss::Overflow;
         for reason in Loss::ALL {
-            if self.of(*reason) > self.of(main) {
+            if self.by_reason[*reason as usize] > self.by_reason[main as usize] {
                 main = *reason;
             }
         }
