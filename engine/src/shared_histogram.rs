@@ -61,6 +61,12 @@ impl SharedHistogram {
     pub fn record(&self, value: u64) {
         self.sum.fetch_add(value, Ordering::Relaxed);
         self.counts[self.buckets.index_of(value)].fetch_add(1, Ordering::Release);
+        self.raise_max(value);
+    }
+
+    /// Notes a value for the maximum. Most are no larger, for which a locked comparison is spared.
+    #[inline]
+    fn raise_max(&self, value: u64) {
         if value > self.max.load(Ordering::Relaxed) {
             self.max.fetch_max(value, Ordering::Relaxed);
         }
@@ -97,9 +103,7 @@ impl SharedHistogram {
             let sum = (u128::from(lowest) + u128::from(highest)).saturating_mul(count) / 2;
             self.sum.fetch_add(sum as u64, Ordering::Relaxed);
             self.counts[index].fetch_add(count as u64, Ordering::Release);
-            if highest > self.max.load(Ordering::Relaxed) {
-                self.max.fetch_max(highest, Ordering::Relaxed);
-            }
+            self.raise_max(highest);
             let Some(next) = inside.checked_add(1) else { return };
             from = next;
         }
