@@ -104,9 +104,12 @@ fn what_a_broken_connection_has_cost_is_fetched_and_comes_in_order_bit_for_bit()
             let blocks = if round == 2 { 200 } else { 40 };
             miss(&way, &origin, blocks, || (0..20).for_each(|_| client.publish(SUBJECT, &foreign)));
             if round == 2 {
-                // It breaks again while they are fetched.
+                // It breaks again while they are fetched, and what was asked for is not answered.
                 let before = filled(&edge);
                 eventually("the first of them", || (filled(&edge) > before).then_some(()));
+                way.hold();
+                let goal = sent(&origin) + 10;
+                eventually("some more that are missed", || (sent(&origin) > goal).then_some(()));
                 miss(&way, &origin, 10, || {});
             }
             let mut bytes = vec![0; 150 * FRAMES * 4];

@@ -1,12 +1,13 @@
 //! A connection to a NATS server, which is given up at the first failure.
 //!
-//! The client would connect again by itself, and then send what it has kept meanwhile, which is no longer live; and it would not
-//! say why it cannot. So each of its connections is used once, and whoever has it makes another one.
+//! The client would connect again by itself, and then send what it has kept meanwhile, which is no longer live; requests that were on
+//! their way would wait for answers that cannot come; and it would not say why it cannot connect. So each of its connections is used
+//! once, and whoever has it makes another one.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ struct Signals {
     /// Refusals of the server that were not taken yet.
     refusals: Mutex<Vec<String>>,
     slow: AtomicU64,
+    /// Whether the connection was lost. The client may have made another one since.
+    is_lost: AtomicBool,
     news: Notify,
 }
 
@@ -142,9 +145,20 @@ impl Connection {
         }
     }
 
-    /// Returns whether the connection is there.
+    /// Waits until the connection is lost. What else happens meanwhile remains to be told by [`Connection::news`].
+    pub(crate) async fn lost(&self) {
+        loop {
+            let news = self.signals.news.notified();
+            if !self.is_up() {
+                return;
+            }
+            news.await;
+        }
+    }
+
+    /// Returns whether the connection is there, and has always been.
     pub(crate) fn is_up(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        !self.signals.is_lost.load(Ordering::Acquire) && self.client.connection_state() == State::Connected
     }
 }
 
@@ -154,6 +168,7 @@ impl Signals {
             Event::SlowConsumer(_) => {
                 self.slow.fetch_add(1, Ordering::AcqRel);
             }
+            Event::Disconnected | Event::Closed => self.is_lost.store(true, Ordering::Release),
             Event::ServerError(ServerError::Other(refusal)) => {
                 self.refusals.lock().unwrap_or_else(PoisonError::into_inner).push(one_line(refusal));
             }

@@ -32,6 +32,9 @@ pub(crate) enum PastError {
     /// There is no replay of the subject.
     #[error("there is no replay")]
     None,
+    /// The connection to it is lost.
+    #[error("the connection is lost")]
+    Disconnected,
     /// The replay cannot be read.
     #[error("{0}")]
     Failed(String),

@@ -8,8 +8,10 @@ use std::time::Duration;
 use aircheck_api::Metadata;
 use aircheck_engine::source::BackOff;
 use aircheck_engine::{Capture, Format, Relay, RelayedBlock, Timestamp};
-use futures_util::StreamExt as _;
-use tokio::time::{Instant, sleep, timeout_at};
+use async_nats::Subscriber;
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::link::{First, Link, PAST_TIMEOUT, PastBlock, ask_clock, outcome_of, subscribe};
 use crate::config::NatsUrl;
@@ -81,6 +83,8 @@ pub(super) struct Taker {
     title_at: Option<(u64, u64)>,
     /// The newest block, with its number here.
     newest: Option<NewestBlock>,
+    /// Messages that came before the connection was lost, while blocks before them were fetched. These go on to be fetched over the next one.
+    waiting: VecDeque<Bytes>,
     samples: Vec<f32>,
     /// The decoder, if the sound comes as Opus.
     opus: Option<OpusBlocks>,
@@ -114,6 +118,7 @@ impl Taker {
             title_at: title.as_ref().map(Title::place),
             titles: title.into_iter().collect(),
             newest: None,
+            waiting: VecDeque::new(),
             samples: Vec::with_capacity(format.block_samples()),
             opus: None,
             hop_wait,
@@ -135,7 +140,8 @@ impl Taker {
     ) {
         match past {
             Some(past) => self.catch_up(first, past, &mut link).await,
-            None => self.message(&link.connection, &first.message).await,
+            // Nothing can be missing before it.
+            None => drop(self.message(&link.connection, &first.message).await),
         }
         drop(has_caught_up);
         let mut link = Some(link);
@@ -203,7 +209,7 @@ impl Taker {
                         Some(message) => if let Ok((head, _)) = message::read(&message.payload) && head.epoch == epoch {
                             newest = newest.max(head.serial);
                         },
-                        None => return self.give_up(&PastError::Failed("the connection is lost".to_owned())),
+                        None => return self.give_up(&PastError::Disconnected),
                     },
                     read = timeout_at(patience, reader.next()) => match read {
                         Ok(Ok(kept)) => break kept,
@@ -238,11 +244,14 @@ impl Taker {
         let clock_subject = message::clock_subject(self.url.subject());
         let mut request = std::pin::pin!(ask_clock(connection.client.clone(), clock_subject.clone(), clock_due));
         loop {
+            if let Err(why) = self.take_waiting(&connection, &mut messages).await {
+                return why.to_string();
+            }
             tokio::select! {
                 biased;
                 message = messages.next() => match message {
-                    Some(message) => self.message(&connection, &message.payload).await,
-                    None => return "the connection is lost".to_owned(),
+                    Some(message) => self.waiting.push_back(message.payload),
+                    None => return PastError::Disconnected.to_string(),
                 },
                 news = connection.news() => match news {
                     News::Lost(why) => return why,
@@ -287,26 +296,48 @@ impl Taker {
         }
     }
 
-    /// Reads a message that has come live, and takes it if it is a block, after those that are missing before it.
-    async fn message(&mut self, connection: &Connection, bytes: &[u8]) {
-        match Title::read(bytes) {
-            Some(Ok(title)) => return self.note_title(title),
-            Some(Err(error)) => return self.leave_out_message(error),
-            None => {}
-        }
-        match message::read(bytes) {
-            Ok((head @ Head { coding: Some(_), .. }, sound)) => {
-                if self.order.epoch() == Some(head.epoch) && head.serial < self.caught_up_to {
-                    return;
+    /// Takes the messages that wait.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost while blocks are fetched. What has come waits for the next one.
+    async fn take_waiting(&mut self, connection: &Connection, messages: &mut Subscriber) -> Result<(), PastError> {
+        while let Some(message) = self.waiting.pop_front() {
+            if let Err(why) = self.message(connection, &message).await {
+                self.waiting.push_front(message);
+                while let Some(Some(message)) = messages.next().now_or_never() {
+                    self.waiting.push_back(message.payload);
                 }
-                self.caught_up_to = 0;
-                self.fill(connection, &head).await;
-                self.take(&head, sound, Outcome::Taken).await;
+                return Err(why);
             }
-            // It announces a publisher, which sends blocks soon.
-            Ok(_) => {}
-            Err(error) => self.leave_out_message(error),
         }
+        Ok(())
+    }
+
+    /// Reads a message that has come live, and takes it if it is a block, after those that are missing before it.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost while those are fetched. The message is not taken then.
+    async fn message(&mut self, connection: &Connection, bytes: &[u8]) -> Result<(), PastError> {
+        match Title::read(bytes) {
+            Some(Ok(title)) => self.note_title(title),
+            Some(Err(error)) => self.leave_out_message(error),
+            None => match message::read(bytes) {
+                Ok((head @ Head { coding: Some(_), .. }, sound)) => {
+                    if self.order.epoch() == Some(head.epoch) && head.serial < self.caught_up_to {
+                        return Ok(());
+                    }
+                    self.caught_up_to = 0;
+                    self.fill(connection, &head).await?;
+                    self.take(&head, sound, Outcome::Taken).await;
+                }
+                // It announces a publisher, which sends blocks soon.
+                Ok(_) => {}
+                Err(error) => self.leave_out_message(error),
+            },
+        }
+        Ok(())
     }
 
     /// Notes a title until its first block comes, unless it is older than the last one, or of a second publisher.
@@ -339,20 +370,26 @@ impl Taker {
     }
 
     /// Fetches the blocks that are missing before one that has come, as long as the sound does not stand still for too long.
-    async fn fill(&mut self, connection: &Connection, head: &Head) {
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost meanwhile. The rest can be fetched over the next one.
+    async fn fill(&mut self, connection: &Connection, head: &Head) -> Result<(), PastError> {
         let missing = self.order.missing_before(head, self.block, Timestamp::now());
         if missing.is_empty() || head.format != self.hop_format {
-            return;
+            return Ok(());
         }
         let (mut fetched, count) = (0, missing.end - missing.start);
         let outcome = self.fetch(connection, head.epoch, missing, &mut fetched).await;
         let why = match outcome {
-            Err(PastError::None) => return,
+            Err(PastError::None) => return Ok(()),
+            Err(why @ PastError::Disconnected) => return Err(why),
             Ok(()) => String::new(),
             Err(why) => format!(": {why}"),
         };
         let text = || format!("{fetched} of {count} blocks that had not come were fetched from the replay{why}");
         self.tell(Outcome::Filled, text);
+        Ok(())
     }
 
     /// Takes these blocks from the replay, in their order, and counts them in `fetched`.
@@ -373,8 +410,8 @@ impl Taker {
         }
         let replay = Past::new(&connection.client, self.url.subject()).await?;
         // From the block before, because a title may have been between.
-        let found = timeout_at(deadline, replay.find(epoch, missing.start.saturating_sub(1))).await;
-        let mut kept = found.map_err(|_| too_late())??;
+        let find = replay.find(epoch, missing.start.saturating_sub(1));
+        let mut kept = in_time(connection, deadline, find).await.ok_or_else(too_late)??;
         let blocks = kept.head_in(epoch).map_or(1, |head| head.blocks().max(1));
         let mut reader = replay.after(&kept, (missing.end - missing.start) / blocks + 1);
         loop {
@@ -393,8 +430,8 @@ impl Taker {
                     sleep(self.block * head.blocks() as u32 / FILL_PACE).await;
                 }
             }
-            let read = timeout_at(self.taken_at + self.hop_wait, reader.next()).await;
-            kept = read.map_err(|_| too_late())??;
+            let deadline = self.taken_at + self.hop_wait;
+            kept = in_time(connection, deadline, reader.next()).await.ok_or_else(too_late)??;
         }
     }
 
@@ -578,5 +615,20 @@ impl Taker {
             *told = Some(now);
             tracing::warn!("{}: {}", self.url, text());
         }
+    }
+}
+
+/// Returns what was asked of the replay. An answer to a request that was on its way when the connection was lost would not come.
+/// Returns nothing if it does not come by `deadline`.
+async fn in_time<T>(
+    connection: &Connection,
+    deadline: Instant,
+    answer: impl Future<Output = Result<T, PastError>>,
+) -> Option<Result<T, PastError>> {
+    tokio::select! {
+        biased;
+        answer = answer => Some(if answer.is_err() && !connection.is_up() { Err(PastError::Disconnected) } else { answer }),
+        () = connection.lost() => Some(Err(PastError::Disconnected)),
+        () = sleep_until(deadline) => None,
     }
 }
