@@ -156,6 +156,11 @@ impl Connection {
         }
     }
 
+    /// Returns whether the server has refused something that [`Connection::news`] has not told yet.
+    pub(crate) fn is_refused_something(&self) -> bool {
+        !self.signals.refusals.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Returns whether the connection is there, and has always been.
     pub(crate) fn is_up(&self) -> bool {
         !self.signals.is_lost.load(Ordering::Acquire) && self.client.connection_state() == State::Connected

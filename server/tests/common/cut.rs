@@ -1,5 +1,7 @@
 //! A way through TCP to a server, which can be cut.
 
+#![allow(dead_code, reason = "each test program uses a part of this")]
+
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};

@@ -24,7 +24,7 @@ const MAX_WAITING: usize = 128;
 const SHORT_BLOCK: Duration = Duration::from_millis(10);
 /// How long opening waits for the first block, whose format the stream has.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
-/// Answers about the clock that opening waits for.
+/// Requests about the clock that opening waits for.
 const OPENING_CLOCKS: u32 = 3;
 /// How long the other server may take to tell of its clock.
 const CLOCK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -141,7 +141,9 @@ pub(super) async fn first_clock(connection: &Connection, url: &NatsUrl, epoch: u
                 trip.note(&mut clock);
                 title = trip.title;
             }
-            // It does not answer, or another one does.
+            // A busy publisher may not have answered in time.
+            None if !connection.is_refused_something() => {}
+            // It may not be asked, or another one answers.
             _ => break,
         }
     }
