@@ -2,9 +2,10 @@
 //!
 //! The publisher is a consumer like any other, of the blocks or of an encoder, on a thread of its own. What its ring has no room for, because NATS is too slow, and
 //! what NATS is not there for is lost and counted, here and by those who take the stream: the serial numbers of messages go on.
-//! Nothing is kept here for later, because it would no longer be live. JetStream may keep what has been sent, for those who missed it; it takes
-//! that from the subject, and the publisher only sees to its stream.
+//! Blocks wait for a second at most, because later they would no longer be live. JetStream may keep what has been sent, for those who missed
+//! it; it takes that from the subject, and the publisher only sees to its stream.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -32,8 +33,8 @@ use crate::rendition::encoders::{EncoderError, Encoders, Subscription};
 use crate::sink::publish_error::PublishError;
 use crate::sink::publish_form::{Blocks, Form, Packets};
 
-/// Length of the publisher's ring: how long NATS may stall before sound is lost. It is as long as a pause that is heard as one.
-const RING_SPAN: Duration = Duration::from_secs(1);
+/// How long NATS may stall, or not be there, before sound is lost. It is as long as a pause that is heard as one.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 /// Longest pause between two tries to connect: a try costs little, and others wait for the sound.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// Requests about the clock that may wait: a few for each of many other servers.
@@ -69,7 +70,7 @@ impl Publisher {
         let format = stream.format();
         let options = SubscribeOptions {
             overflow: OverflowPolicy::DropNewest,
-            buffer: format.blocks_in(RING_SPAN) as usize,
+            buffer: format.blocks_in(MAX_WAIT) as usize,
             ..SubscribeOptions::default()
         };
         let start = Start { url, replay: config.replay, block: format.block_span(), epoch, metadata };
@@ -151,6 +152,7 @@ impl Start<'_> {
         let (running, ended) = mpsc::channel();
         let worker = Worker {
             consumer,
+            waiting: VecDeque::new(),
             form,
             account: Arc::clone(&account),
             url: self.url.clone(),
@@ -173,6 +175,8 @@ impl Start<'_> {
 
 struct Worker<F: Form> {
     consumer: Consumer<F::Item>,
+    /// What was taken from it while NATS was not there.
+    waiting: VecDeque<Delivery<F::Item>>,
     form: F,
     account: Arc<PublishAccount>,
     url: NatsUrl,
@@ -216,7 +220,7 @@ impl<F: Form> Worker<F> {
                 Err(_) => return,
             }
             back_off.lengthen();
-            if self.lose(sleep(back_off.pause().min(MAX_PAUSE))).await.is_err() {
+            if self.wait_for(sleep(back_off.pause().min(MAX_PAUSE))).await.is_err() {
                 return;
             }
         }
@@ -228,7 +232,7 @@ impl<F: Form> Worker<F> {
             replay.state.failed(why);
         }
         if self.account.connection.failed(why) {
-            tracing::error!("cannot publish on {}: {why}; blocks are lost until that works", self.url);
+            tracing::error!("cannot publish on {}: {why}; what does not go out within {MAX_WAIT:?} is lost", self.url);
         }
     }
 
@@ -253,24 +257,40 @@ impl<F: Form> Worker<F> {
         }
     }
 
-    /// Connects, while blocks are lost.
+    /// Connects, while blocks wait.
     async fn connect(&mut self) -> Result<Result<Link, String>, End> {
         let (url, head) = (self.url.clone(), self.head());
-        self.lose(link(url, head, self.form.message_bytes().1)).await
+        self.wait_for(link(url, head, self.form.message_bytes().1)).await
     }
 
-    /// Waits for something else, and counts the blocks that come meanwhile as lost. Returns the end of the stream if that comes before.
-    async fn lose<T>(&mut self, other: impl Future<Output = T>) -> Result<T, End> {
+    /// Waits for something else, while blocks wait. Returns the end of the stream if that comes before.
+    async fn wait_for<T>(&mut self, other: impl Future<Output = T>) -> Result<T, End> {
         let mut other = std::pin::pin!(other);
+        let most = MAX_WAIT.div_duration_f64(self.block * self.form.blocks() as u32) as usize;
         loop {
             tokio::select! {
                 output = &mut other => return Ok(output),
-                delivery = self.consumer.recv_async() => {
-                    let delivery = delivery?;
-                    self.number(&delivery);
-                    self.account.count(false, delivery.item.stamp.blocks());
+                delivery = self.consumer.recv_async() => match delivery {
+                    Ok(delivery) => {
+                        self.waiting.push_back(delivery);
+                        self.lose_beyond(most);
+                    }
+                    Err(end) => {
+                        self.lose_beyond(0);
+                        return Err(end);
+                    }
                 }
             }
+        }
+    }
+
+    /// Counts the oldest of the blocks that wait as lost, until no more than so many messages are left.
+    fn lose_beyond(&mut self, messages: usize) {
+        while self.waiting.len() > messages
+            && let Some(delivery) = self.waiting.pop_front()
+        {
+            self.number(&delivery);
+            self.account.count(false, delivery.item.stamp.blocks());
         }
     }
 
@@ -280,27 +300,19 @@ impl<F: Form> Worker<F> {
         let keep = |due| keep(replay.clone(), client.clone(), url.clone(), due);
         let mut keeping = std::pin::pin!(keep(Instant::now()));
         self.titled = None;
+        while let Some(delivery) = self.waiting.pop_front() {
+            self.send(link, &delivery).await;
+        }
         loop {
             tokio::select! {
                 biased;
-                delivery = self.consumer.recv_async() => {
-                    let delivery = match delivery {
-                        Ok(delivery) => delivery,
-                        Err(end) => {
-                            self.end(link).await;
-                            return Err(end);
-                        }
-                    };
-                    let stamp = delivery.item.stamp;
-                    self.sequence = stamp.sequence;
-                    if let Some(title) = self.next_title() {
-                        let _ = link.connection.client.publish(link.subject.clone(), title.to_bytes().into()).await;
+                delivery = self.consumer.recv_async() => match delivery {
+                    Ok(delivery) => self.send(link, &delivery).await,
+                    Err(end) => {
+                        self.end(link).await;
+                        return Err(end);
                     }
-                    let bytes = self.message(&delivery);
-                    let is_sent = link.connection.is_up()
-                        && link.connection.client.publish(link.subject.clone(), bytes.into()).await.is_ok();
-                    self.account.count(is_sent, stamp.blocks());
-                }
+                },
                 news = link.connection.news() => match news {
                     News::Lost(why) => return Ok(why),
                     News::Refused(why) if is_about(&why, self.url.subject()) => return Ok(forbidden(&self.url, &why)),
@@ -319,6 +331,19 @@ impl<F: Form> Worker<F> {
                 Some(request) = link.clock_requests.next() => self.tell_clock(&link.connection, &request).await,
             }
         }
+    }
+
+    /// Sends a message with its title before it, if that is another one than before, and counts its blocks.
+    async fn send(&mut self, link: &Link, delivery: &Delivery<F::Item>) {
+        let stamp = delivery.item.stamp;
+        self.sequence = stamp.sequence;
+        let Link { connection, subject, .. } = link;
+        if let Some(title) = self.next_title() {
+            let _ = connection.client.publish(subject.clone(), title.to_bytes().into()).await;
+        }
+        let bytes = self.message(delivery);
+        let is_sent = connection.is_up() && connection.client.publish(subject.clone(), bytes.into()).await.is_ok();
+        self.account.count(is_sent, stamp.blocks());
     }
 
     /// Sends what the codec has held back, and waits until NATS has everything, because the connection may end with the process.
