@@ -283,7 +283,19 @@ impl ReadProof {
             return self.is_due(now) || now.since(self.look.at) >= COUNT_INTERVAL;
         }
         let is_settling = self.is_settling() && !self.is_postponed;
-        self.has_test() || self.unconfirmed > 0 || is_settling || self.is_due(now)
+        self.has_test() || self.is_confirmation_near() || is_settling || self.is_due(now)
+    }
+
+    /// Returns whether the next look may confirm the last prompt test, or show that the window has widened since.
+    fn is_confirmation_near(&self) -> bool {
+        let is_near = self.written >= self.unconfirmed + CONFIRMING_BYTES;
+        self.unconfirmed > 0 && (is_near || !self.is_only_unconfirmed())
+    }
+
+    /// Returns whether nothing has spoken against the last prompt tests since the last proof, and all that is missing is a look some
+    /// short packets later.
+    fn is_only_unconfirmed(&self) -> bool {
+        self.unconfirmed > 0 && !self.is_unsure && self.interval() < HOLD
     }
 
     /// Returns whether the next write is to be preceded by a look that one to a program which reads would not have.
@@ -361,7 +373,7 @@ impl ReadProof {
         self.is_late()
             || self.is_suspected
             || (self.is_unsure && self.prompts > 0)
-            || now.since(self.proven_at) >= TEST_INTERVAL
+            || (now.since(self.proven_at) >= TEST_INTERVAL && !self.is_only_unconfirmed())
     }
 
     fn is_late(&self) -> bool {
@@ -758,6 +770,8 @@ mod tests {
     /// A listener whose kernel is looked at only when that is wanted, before a page each 100 ms.
     struct Pages {
         connection: Connection,
+        /// Milliseconds from one to the next.
+        gap: u64,
         acked_at: Timestamp,
         looks: usize,
         proofs: usize,
@@ -769,8 +783,17 @@ mod tests {
             let mut connection = Connection::new();
             connection.socket.min_round_trip = Some(Duration::from_micros(20));
             let acked_at = connection.now;
-            let mut pages = Self { connection, acked_at, looks: 0, proofs: 0 };
+            let mut pages = Self { connection, gap: 100, acked_at, looks: 0, proofs: 0 };
             pages.write(10 * seconds, 0, 1);
+            pages
+        }
+
+        /// Makes one of single packets of Opus instead.
+        fn of_short_packets_after(seconds: u64) -> Self {
+            let mut pages = Self::after(0);
+            pages.gap = 10;
+            (pages.connection.bytes, pages.connection.packet_bytes) = (150, 150);
+            pages.write(100 * seconds, 0, 1);
             pages
         }
 
@@ -778,14 +801,15 @@ mod tests {
         fn write(&mut self, pages: u64, delay: u64, segments: u32) {
             for _ in 0..pages {
                 let Connection { proof, now, socket, bytes, .. } = &mut self.connection;
-                *now = *now + Duration::from_millis(100);
+                let gap = Duration::from_millis(self.gap);
+                *now = *now + gap;
                 if proof.wants_look(*now) {
                     socket.since_ack = now.since(self.acked_at);
                     self.proofs += usize::from(proof.judge(socket, *now));
                     self.looks += 1;
                 }
                 let end = socket.acked_bytes + *bytes;
-                proof.wrote(end, *bytes, *bytes, Duration::from_millis(100), *now);
+                proof.wrote(end, *bytes, *bytes, gap, *now);
                 socket.acked_bytes = end;
                 socket.received_segments += segments;
                 self.acked_at = *now + Duration::from_millis(delay);
@@ -815,6 +839,14 @@ mod tests {
         assert_eq!(pages.proof().result(), Some(Reading::Late), "half a second after it has stopped to read");
         pages.write(100, 42, 1);
         assert!(pages.proof().proven() <= proven + 5 * BYTES);
+    }
+
+    #[test]
+    fn four_looks_a_second_show_that_short_packets_are_read() {
+        let mut packets = Pages::of_short_packets_after(5);
+        (packets.looks, packets.proofs) = (0, 0);
+        packets.write(1000, 0, 1);
+        assert!(packets.looks <= 44 && packets.proofs >= 10, "{} proofs by {} looks", packets.proofs, packets.looks);
     }
 
     /// Pages of a listener whose shard has five thousand others, all of them late, so that it has its looks in turns.
