@@ -592,6 +592,8 @@ impl Listener {
             }
             return;
         }
+        // They are there once the kernel has answered.
+        downstream.histograms.prefetch();
         let Some(info) = downstream.socket.and_then(tcp_info::state) else { return };
         downstream.silence.observe(&info, now);
         let Downstream { in_flight, histograms, .. } = downstream;

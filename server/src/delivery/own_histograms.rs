@@ -45,6 +45,11 @@ impl Default for OwnHistograms {
 }
 
 impl OwnHistograms {
+    /// Asks the processor to fetch them.
+    pub(super) fn prefetch(&self) {
+        self.0.prefetch();
+    }
+
     /// Counts a value.
     pub(super) fn record(&mut self, measure: Measure, value: u64) {
         self.0.record(measure as usize, value);
