@@ -200,6 +200,18 @@ struct Link {
     subject: Subject,
 }
 
+impl Link {
+    /// Hands a message to NATS, and waits while that takes none. Returns whether it was taken before the connection was lost.
+    async fn publish(&self, message: Vec<u8>) -> bool {
+        let publishing = self.connection.client.publish(self.subject.clone(), message.into());
+        tokio::select! {
+            biased;
+            () = self.connection.lost() => false,
+            published = publishing => published.is_ok(),
+        }
+    }
+}
+
 impl<F: Form> Worker<F> {
     /// Publishes until the stream ends.
     async fn run(mut self) {
@@ -337,12 +349,11 @@ impl<F: Form> Worker<F> {
     async fn send(&mut self, link: &Link, delivery: &Delivery<F::Item>) {
         let stamp = delivery.item.stamp;
         self.sequence = stamp.sequence;
-        let Link { connection, subject, .. } = link;
         if let Some(title) = self.next_title() {
-            let _ = connection.client.publish(subject.clone(), title.to_bytes().into()).await;
+            link.publish(title.to_bytes()).await;
         }
         let bytes = self.message(delivery);
-        let is_sent = connection.is_up() && connection.client.publish(subject.clone(), bytes.into()).await.is_ok();
+        let is_sent = link.publish(bytes).await;
         self.account.count(is_sent, stamp.blocks());
     }
 
@@ -350,7 +361,7 @@ impl<F: Form> Worker<F> {
     async fn end(&self, link: &mut Link) {
         let head = Head { coding: Some(self.form.coding()), serial: self.serial, ..self.head() };
         if let Some(bytes) = self.form.end(&Head { sequence: self.sequence + 1, ..head }) {
-            let _ = link.connection.client.publish(link.subject.clone(), bytes.into()).await;
+            link.publish(bytes).await;
         }
         // NATS answers a request about the clock at once where nobody else does.
         let _ = link.clock_requests.unsubscribe().await;
