@@ -1,10 +1,11 @@
 //! The budget of looks: how often a thread asks the kernel about connections, beyond what it asks about a listener that reads.
 //!
-//! A listener that reads is looked at twice a second. One that is late has a look before each packet, because a row of
-//! tests tells what its program reads, and one that something waits for has the watch's attention. On a busy machine, all of ten
-//! thousand listeners are late, and so many looks would cost a third of what delivery does. So when a thread's budget is
-//! spent, listeners take turns. A row of tests is not made thinner by that: tests far apart would be in step with the intervals
-//! at which a program reads. Instead, a listener has all of them during its turn, and none between two turns.
+//! A listener that reads is looked at twice a second, or some five times if it gets short packets. One that is late has a look
+//! before each packet, because a row of tests tells what its program reads, and one that something waits for has the watch's
+//! attention. On a busy machine, all of ten thousand listeners are late, and so many looks would cost a third of what delivery
+//! does. So when a thread's budget is spent, listeners take turns. A row of tests is not made thinner by that: tests far apart would
+//! be in step with the intervals at which a program reads. Instead, a listener has all of them during its turn, and none between
+//! two turns.
 
 use std::time::Duration;
 

@@ -157,7 +157,7 @@ impl Connection {
     }
 
     /// Returns whether the server has refused something that [`Connection::news`] has not told yet.
-    pub(crate) fn is_refused_something(&self) -> bool {
+    pub(crate) fn has_refusals(&self) -> bool {
         !self.signals.refusals.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 

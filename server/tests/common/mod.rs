@@ -169,12 +169,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            if std::thread::panicking() {
-                let status = curl(&["--insecure", "--max-time", "2", &self.url("api/v1/status")]).output();
-                eprintln!(
-                    "the server's status: {}",
-                    status.map_or_else(|_| String::new(), |it| String::from_utf8_lossy(&it.stdout).into_owned())
-                );
+            if std::thread::panicking()
+                && let Ok(answer) = curl(&["--insecure", "--max-time", "2", &self.url("api/v1/status")]).output()
+            {
+                eprintln!("the server's status: {}", String::from_utf8_lossy(&answer.stdout));
             }
             let _ = self.child.kill();
             let _ = self.child.wait();

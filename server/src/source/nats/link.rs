@@ -142,7 +142,7 @@ pub(super) async fn first_clock(connection: &Connection, url: &NatsUrl, epoch: u
                 title = trip.title;
             }
             // A busy publisher may not have answered in time.
-            None if !connection.is_refused_something() => {}
+            None if !connection.has_refusals() => {}
             // It may not be asked, or another one answers.
             _ => break,
         }
