@@ -2,7 +2,7 @@
 //!
 //! A server publishes each block of a mount as a [`message`] on a subject. Another one takes it as its source: [`order`] decides
 //! which messages are the next of the stream and what was lost between them, a [`title`] says what is heard, and [`clock`] maps the
-//! first server's times to its own. Sound is samples or packets of Opus, of which [`opus_blocks`] makes blocks again. [`account`] has what both tell of it. A server that is started anew asks the others where its
+//! first server's times to its own. What is [`in_flight`] to NATS is bounded. Sound is samples or packets of Opus, of which [`opus_blocks`] makes blocks again. [`account`] has what both tell of it. A server that is started anew asks the others where its
 //! [`numbers`] go on. JetStream may keep the last minutes of the subject (`replay.rs`); what an edge has missed comes from there
 //! (`past.rs`).
 
@@ -11,6 +11,7 @@ pub mod arrival;
 pub mod clock;
 #[cfg(feature = "nats")]
 pub(crate) mod connection;
+pub mod in_flight;
 pub mod message;
 pub mod numbers;
 pub mod opus_blocks;

@@ -480,6 +480,34 @@ fn a_link_that_is_too_slow_loses_what_it_cannot_carry_and_holds_no_memory() {
     assert_accounts(&origin);
 }
 
+#[test]
+fn an_origin_whose_link_is_too_slow_keeps_what_is_late_out_of_it() {
+    let Some((nats, wires)) = between_wires(4, "") else { return };
+    let origin = origin("tone:440", &url_over(&wires[0], &nats));
+    let edge = edge(&url_over(&wires[1], &nats));
+    let listener = Listener::of(&edge);
+    listener.hear(50);
+    assert_eq!(listener.lost(), 0);
+    let sent = || status(&origin, "publish")["sent"].as_u64().unwrap();
+    let came = || {
+        let messages = &status(&edge, "hop")["messages"];
+        ["taken", "late"].iter().map(|outcome| messages[outcome].as_u64().unwrap()).sum::<u64>()
+    };
+    let before = sent() - came();
+    wires[0].limit_to_far(Some(60_000)).unwrap();
+    wait_for(&[&origin, &edge], "lost blocks", || {
+        // Two seconds, what the client has at hand, and what comes between the two looks.
+        let in_flight = sent().saturating_sub(came() + before);
+        assert!(in_flight < 350, "{in_flight} blocks");
+        status(&origin, "publish")["lost"].as_u64() > Some(1000)
+    });
+    wires[0].limit_to_far(None).unwrap();
+    listener.hear_unbroken(100);
+    assert_told(&edge, &listener);
+    assert_accounts(&origin);
+    assert_eq!(status(&origin, "publish")["reconnects"], 0);
+}
+
 /// Returns the message of a block with these numbers, made from one that an origin has sent, and captured as much later.
 fn message(of: &[u8], epoch: u64, number: u64) -> Vec<u8> {
     let mut message = of.to_vec();

@@ -66,8 +66,9 @@ fn filled(edge: &Server) -> u64 {
 
 /// Cuts the way until the origin has sent so many blocks. `meanwhile` is done again and again.
 fn miss(way: &Way, origin: &Server, blocks: u64, mut meanwhile: impl FnMut()) {
-    let before = sent(origin);
     way.cut();
+    // What was sent before may have come.
+    let before = sent(origin);
     eventually("blocks that are missed", || {
         meanwhile();
         (sent(origin) >= before + blocks).then_some(())

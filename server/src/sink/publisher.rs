@@ -2,7 +2,8 @@
 //!
 //! The publisher is a consumer like any other, of the blocks or of an encoder, on a thread of its own. What its ring has no room for, because NATS is too slow, and
 //! what NATS is not there for is lost and counted, here and by those who take the stream: the serial numbers of messages go on.
-//! Blocks wait for a second at most, because later they would no longer be live. JetStream may keep what has been sent, for those who missed
+//! Blocks wait for a second at most, because later they would no longer be live, and no more than two seconds of them are in flight,
+//! because the kernel would take more than anybody wants to hear late. JetStream may keep what has been sent, for those who missed
 //! it; it takes that from the subject, and the publisher only sees to its stream.
 
 use std::collections::VecDeque;
@@ -18,13 +19,14 @@ use aircheck_engine::source::BackOff;
 use aircheck_engine::{
     Consumer, Delivery, End, Loss, OverflowPolicy, Stream, SubscribeError, SubscribeOptions, Timestamp,
 };
-use async_nats::{Client, Message, Subject, Subscriber};
+use async_nats::{Client, Subject, Subscriber};
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::{NatsUrl, PublishConfig, PublishFormat};
 use crate::hop::account::{PublishAccount, Published, ReplayAccount};
 use crate::hop::connection::{Connection, News, forbidden, is_about};
+use crate::hop::in_flight::InFlight;
 use crate::hop::message::{self, ClockAnswer, Head, HopFormat};
 use crate::hop::replay::{Replay, is_about_replay};
 use crate::hop::title::Title;
@@ -35,10 +37,13 @@ use crate::sink::publish_form::{Blocks, Form, Packets};
 
 /// How long NATS may stall, or not be there, before sound is lost. It is as long as a pause that is heard as one.
 const MAX_WAIT: Duration = Duration::from_secs(1);
+/// The most sound that NATS may not have read yet. It is read after half the time of a round trip, which takes 0.6 s by satellite, and a mark comes
+/// back after the other half; what is sent again by TCP takes another second.
+const MAX_IN_FLIGHT: Duration = Duration::from_secs(2);
 /// Longest pause between two tries to connect: a try costs little, and others wait for the sound.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
-/// Requests about the clock that may wait: a few for each of many other servers.
-const CLOCK_REQUESTS: usize = 64;
+/// Requests about the clock that may wait: a few for each of many other servers, and the marks.
+const CLOCK_MESSAGES: usize = 64;
 /// Time between two looks at the stream of the replay, and until it is tried again to make it. A NATS server that was started anew has lost
 /// it with the connection, so only others can take it away meanwhile.
 const KEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -153,6 +158,8 @@ impl Start<'_> {
         let worker = Worker {
             consumer,
             waiting: VecDeque::new(),
+            most_waiting: MAX_WAIT.div_duration_f64(span) as usize,
+            in_flight: InFlight::new(self.epoch, MAX_IN_FLIGHT.div_duration_f64(span) as u64),
             form,
             account: Arc::clone(&account),
             url: self.url.clone(),
@@ -175,8 +182,10 @@ impl Start<'_> {
 
 struct Worker<F: Form> {
     consumer: Consumer<F::Item>,
-    /// What was taken from it while NATS was not there.
+    /// What was taken from it while NATS was not there or has read too little, and how many messages that may be.
     waiting: VecDeque<Delivery<F::Item>>,
+    most_waiting: usize,
+    in_flight: InFlight,
     form: F,
     account: Arc<PublishAccount>,
     url: NatsUrl,
@@ -196,14 +205,25 @@ struct Worker<F: Form> {
 /// What a publisher needs while it is connected.
 struct Link {
     connection: Connection,
-    clock_requests: Subscriber,
+    /// Requests about the clock, and marks that come back.
+    clock_messages: Subscriber,
     subject: Subject,
+    clock_subject: Subject,
 }
 
 impl Link {
     /// Hands a message to NATS, and waits while that takes none. Returns whether it was taken before the connection was lost.
     async fn publish(&self, message: Vec<u8>) -> bool {
-        let publishing = self.connection.client.publish(self.subject.clone(), message.into());
+        self.publish_on(&self.subject, message).await
+    }
+
+    /// Sends a mark in the same way.
+    async fn mark(&self, mark: Vec<u8>) -> bool {
+        self.publish_on(&self.clock_subject, mark).await
+    }
+
+    async fn publish_on(&self, subject: &Subject, message: Vec<u8>) -> bool {
+        let publishing = self.connection.client.publish(subject.clone(), message.into());
         tokio::select! {
             biased;
             () = self.connection.lost() => false,
@@ -278,15 +298,11 @@ impl<F: Form> Worker<F> {
     /// Waits for something else, while blocks wait. Returns the end of the stream if that comes before.
     async fn wait_for<T>(&mut self, other: impl Future<Output = T>) -> Result<T, End> {
         let mut other = std::pin::pin!(other);
-        let most = MAX_WAIT.div_duration_f64(self.block * self.form.blocks() as u32) as usize;
         loop {
             tokio::select! {
                 output = &mut other => return Ok(output),
                 delivery = self.consumer.recv_async() => match delivery {
-                    Ok(delivery) => {
-                        self.waiting.push_back(delivery);
-                        self.lose_beyond(most);
-                    }
+                    Ok(delivery) => self.keep_waiting(delivery),
                     Err(end) => {
                         self.lose_beyond(0);
                         return Err(end);
@@ -294,6 +310,11 @@ impl<F: Form> Worker<F> {
                 }
             }
         }
+    }
+
+    fn keep_waiting(&mut self, delivery: Delivery<F::Item>) {
+        self.waiting.push_back(delivery);
+        self.lose_beyond(self.most_waiting);
     }
 
     /// Counts the oldest of the blocks that wait as lost, until no more than so many messages are left.
@@ -312,15 +333,21 @@ impl<F: Form> Worker<F> {
         let keep = |due| keep(replay.clone(), client.clone(), url.clone(), due);
         let mut keeping = std::pin::pin!(keep(Instant::now()));
         self.titled = None;
-        while let Some(delivery) = self.waiting.pop_front() {
-            self.send(link, &delivery).await;
-        }
+        link.mark(self.in_flight.connect()).await;
         loop {
+            while self.in_flight.has_room()
+                && let Some(delivery) = self.waiting.pop_front()
+            {
+                self.send(link, &delivery).await;
+            }
             tokio::select! {
                 biased;
                 delivery = self.consumer.recv_async() => match delivery {
-                    Ok(delivery) => self.send(link, &delivery).await,
+                    Ok(delivery) => self.keep_waiting(delivery),
                     Err(end) => {
+                        while let Some(delivery) = self.waiting.pop_front() {
+                            self.send(link, &delivery).await;
+                        }
                         self.end(link).await;
                         return Err(end);
                     }
@@ -332,15 +359,27 @@ impl<F: Form> Worker<F> {
                         self.tell_replay(Err(forbidden(&self.url, &why)));
                         keeping.set(keep(Instant::now() + KEEP_INTERVAL));
                     }
-                    // The clock is a help; without the permission for it, others do without.
+                    // Both are a help; without the permission for them, it goes on.
+                    News::Refused(why) if why.contains("Publish to") && is_about(&why, &link.clock_subject) => {
+                        tracing::warn!("it cannot be seen how far NATS has read: {}", forbidden(&self.url, &why));
+                    }
                     News::Refused(why) => tracing::warn!("others cannot compare clocks: {}", forbidden(&self.url, &why)),
-                    News::Slow => {}
+                    // A mark may be among what was dropped.
+                    News::Slow => {
+                        link.mark(self.in_flight.mark()).await;
+                    }
                 },
                 outcome = &mut keeping => {
                     self.tell_replay(outcome);
                     keeping.set(keep(Instant::now() + KEEP_INTERVAL));
                 }
-                Some(request) = link.clock_requests.next() => self.tell_clock(&link.connection, &request).await,
+                Some(message) = link.clock_messages.next() => match &message.reply {
+                    Some(reply) => self.tell_clock(&link.connection, reply).await,
+                    None => {
+                        self.in_flight.take(&message.payload);
+                        self.mark_if_due(link).await;
+                    }
+                },
             }
         }
     }
@@ -355,6 +394,10 @@ impl<F: Form> Worker<F> {
         let bytes = self.message(delivery);
         let is_sent = link.publish(bytes).await;
         self.account.count(is_sent, stamp.blocks());
+        if is_sent {
+            self.in_flight.count();
+            self.mark_if_due(link).await;
+        }
     }
 
     /// Sends what the codec has held back, and waits until NATS has everything, because the connection may end with the process.
@@ -364,13 +407,19 @@ impl<F: Form> Worker<F> {
             link.publish(bytes).await;
         }
         // NATS answers a request about the clock at once where nobody else does.
-        let _ = link.clock_requests.unsubscribe().await;
+        let _ = link.clock_messages.unsubscribe().await;
         let _ = link.connection.confirm(self.url.subject()).await;
     }
 
-    async fn tell_clock(&self, connection: &Connection, request: &Message) {
+    /// Sends a mark by which NATS shows how far it has read, if one is due.
+    async fn mark_if_due(&mut self, link: &Link) {
+        if let Some(mark) = self.in_flight.due_mark() {
+            link.mark(mark).await;
+        }
+    }
+
+    async fn tell_clock(&self, connection: &Connection, reply: &Subject) {
         let received_nanos = Timestamp::now().as_nanos();
-        let Some(reply) = &request.reply else { return };
         let sent_nanos = Timestamp::now().as_nanos();
         let mut answer = ClockAnswer { epoch: self.epoch, received_nanos, sent_nanos }.to_bytes();
         if let Some(change) = self.metadata.at(self.sequence) {
@@ -437,7 +486,7 @@ async fn keep(replay: Option<Replay>, client: Client, url: NatsUrl, due: Instant
 
 /// Connects, and finds out whether it is permitted to publish: the server says so only of a message. Those of blocks have up to `bytes` bytes.
 async fn link(url: NatsUrl, announcement: Head, bytes: usize) -> Result<Link, String> {
-    let connection = Connection::open(&url, CLOCK_REQUESTS).await?;
+    let connection = Connection::open(&url, CLOCK_MESSAGES).await?;
     let limit = connection.client.max_payload();
     if bytes > limit {
         return Err(format!(
@@ -449,7 +498,8 @@ async fn link(url: NatsUrl, announcement: Head, bytes: usize) -> Result<Link, St
     let announced = client.publish(subject.clone(), message::write(&announcement, &[]).into()).await;
     announced.map_err(|error| error.to_string())?;
     connection.confirm(url.subject()).await.map_err(|why| forbidden(&url, &why))?;
-    let clock_requests = client.subscribe(message::clock_subject(url.subject())).await;
-    let clock_requests = clock_requests.map_err(|error| error.to_string())?;
-    Ok(Link { connection, clock_requests, subject })
+    let clock_subject = Subject::from(message::clock_subject(url.subject()));
+    let clock_messages = client.subscribe(clock_subject.clone()).await;
+    let clock_messages = clock_messages.map_err(|error| error.to_string())?;
+    Ok(Link { connection, clock_messages, subject, clock_subject })
 }

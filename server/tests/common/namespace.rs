@@ -90,16 +90,12 @@ impl Namespace {
 
     /// Limits what the wire carries from the namespace, in bytes a second, or lifts the limit.
     pub(crate) fn limit_from_far(&self, bytes_per_second: Option<usize>) -> Result<(), String> {
-        let qdisc = |action: &[&str]| {
-            let device = ["-netns", &self.name, "qdisc", action[0], "dev", &self.far, "root"];
-            run("tc", &[&device[..], &action[1..]].concat())
-        };
-        match bytes_per_second {
-            Some(bytes) => {
-                qdisc(&["add", "tbf", "rate", &format!("{}bit", bytes * 8), "burst", "4kb", "limit", "64kb"])
-            }
-            None => qdisc(&["delete"]),
-        }
+        limit(&["-netns", &self.name], &self.far, bytes_per_second)
+    }
+
+    /// Limits what it carries to the namespace.
+    pub(crate) fn limit_to_far(&self, bytes_per_second: Option<usize>) -> Result<(), String> {
+        limit(&[], &self.near, bytes_per_second)
     }
 
     /// Runs a program inside the namespace.
@@ -136,6 +132,15 @@ pub(crate) fn or_skip<T>(made: Result<T, String>) -> Option<T> {
             None
         }
     }
+}
+
+fn limit(namespace: &[&str], device: &str, bytes_per_second: Option<usize>) -> Result<(), String> {
+    let rate = bytes_per_second.map(|bytes| format!("{}bit", bytes * 8));
+    let (action, shape) = match &rate {
+        Some(rate) => ("add", &["tbf", "rate", rate, "burst", "4kb", "limit", "64kb"][..]),
+        None => ("delete", &[][..]),
+    };
+    run("tc", &[namespace, &["qdisc", action, "dev", device, "root"], shape].concat())
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
