@@ -2,8 +2,10 @@
 //!
 //! A server publishes each block of a mount as a [`message`] on a subject. Another one takes it as its source: [`order`] decides
 //! which messages are the next of the stream and what was lost between them, a [`title`] says what is heard, and [`clock`] maps the
-//! first server's times to its own. What is [`in_flight`] to NATS is bounded. Sound is samples or packets of Opus, of which [`opus_blocks`] makes blocks again. [`account`] has what both tell of it. A server that is started anew asks the others where its
-//! [`numbers`] go on. JetStream may keep the last minutes of the subject (`replay.rs`); what an edge has missed comes from there
+//! first server's times to its own. Sound is samples or packets of Opus, of which [`opus_blocks`] makes blocks again.
+//!
+//! What is [`in_flight`] to NATS has a bound. [`account`] has what both ends tell of the hop. A server that is started anew asks the others
+//! where its [`numbers`] go on. JetStream may keep the last minutes of the subject (`replay.rs`); what an edge has missed comes from there
 //! (`past.rs`).
 
 pub mod account;

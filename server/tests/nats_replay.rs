@@ -42,6 +42,11 @@ fn origin_as(nats: &Nats, source: &str, replay: &str, form: &str) -> Server {
     Server::start(&["--source", source, "--publish", &url, "--replay", replay, "--publish-format", form])
 }
 
+/// Starts an edge whose history has all that the replay has, however late that is, and whose listeners may be as late.
+fn edge_with_all(nats: &Nats) -> Server {
+    Server::start(&["--source", &nats.url(SUBJECT), "--history", "1m", "--buffer", "1m"])
+}
+
 /// Returns the account of a replay, once it is kept.
 fn kept(origin: &Server) -> Value {
     eventually("a replay", || {
@@ -91,10 +96,11 @@ fn what_a_broken_connection_has_cost_is_fetched_and_comes_in_order_bit_for_bit()
         kept(&origin);
         let way = Way::to(nats.port());
         let url = format!("nats://127.0.0.1:{}/{SUBJECT}", way.port());
-        let edge = Server::start(&["--source", &url, "--hop-wait", "10s"]);
+        // Long enough for a machine that has much else to do.
+        let edge = Server::start(&["--source", &url, "--hop-wait", "30s", "--buffer", "1m"]);
         let first = eventually("a block", || edge.json("api/v1/status")["head_sequence"].as_u64()) as usize;
         // Samples cost the server of a debug build less than lines.
-        let listener = edge.url(&format!("stream.pcm?sample=f32le&buffer=10s&from={first}"));
+        let listener = edge.url(&format!("stream.pcm?sample=f32le&buffer=1m&from={first}"));
         let mut listener = curl(&[&listener]).stdout(Stdio::piped()).spawn().unwrap();
         let mut heard = listener.stdout.take().unwrap();
         let mut client = nats.client();
@@ -256,9 +262,9 @@ fn an_edge_that_starts_again_has_the_history_of_the_time_before() {
     let seen = lines.next()["sequence"].as_u64().unwrap();
     eventually("some seconds of sound", || (sent(&origin) > seen + 500).then_some(()));
     drop((lines, first));
-    let second = edge(&nats.url(SUBJECT));
+    let second = edge_with_all(&nats);
     // The listener goes on with the block after the last one that it got.
-    let mut lines = curl(&[&second.url(&format!("stream.json?buffer=10s&from={}", seen + 1))]);
+    let mut lines = curl(&[&second.url(&format!("stream.json?buffer=1m&from={}", seen + 1))]);
     let output = {
         lines.args(["--max-time", "4"]);
         lines.output().unwrap().stdout
@@ -342,7 +348,7 @@ fn assert_titles_come(form: &str) {
     });
     // An edge that comes later has the newest title, and those of its history in their places.
     eventually("sound", || (sent(&origin) > second + 50).then_some(()));
-    let later = edge(&nats.url(SUBJECT));
+    let later = edge_with_all(&nats);
     let heard = until_title(&later, &format!("&from={}", first.saturating_sub(10)), "two");
     assert_eq!(titles(&heard), [("one".to_owned(), first), ("two".to_owned(), second)]);
     let without_history = Server::start(&["--source", &nats.url(SUBJECT), "--history", "0s"]);
