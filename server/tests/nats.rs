@@ -129,10 +129,13 @@ fn an_origin_that_starts_anew_begins_an_epoch_and_an_edge_that_does_goes_on() {
     let first_origin = origin("tone:440", &url);
     let first_edge = edge(&url);
     let mut lines = Lines::of(&first_edge);
-    let first = lines.next()["sequence"].as_u64().unwrap();
+    // It does not read until the new run has gone on for a second. All that is between holds less than two.
+    let mut slow = Lines::at(&first_edge, "stream.json?buffer=100ms");
+    slow.next();
+    let mut lost = Vec::new();
+    let first = (0..200).map(|_| lines.block(&mut lost)["sequence"].as_u64().unwrap()).last().unwrap();
     drop(first_origin);
     let second_origin = origin("tone:880", &url);
-    let mut lost = Vec::new();
     let (mut last, mut announced) = (first, None);
     eventually("the second epoch", || {
         let block = lines.block(&mut lost);
@@ -153,6 +156,13 @@ fn an_origin_that_starts_anew_begins_an_epoch_and_an_edge_that_does_goes_on() {
         last = sequence;
     }
     assert!(lost_of(&lost, "hop") > 0 && lost.iter().all(|(reason, _)| reason == "hop"), "{lost:?}");
+    // Who has lost the first block of the run is told of it, too.
+    let told = eventually("the notice", || {
+        let block = slow.block(&mut Vec::new());
+        (!slow.epochs.is_empty()).then_some(block)
+    });
+    assert_eq!(slow.epochs, lines.epochs);
+    assert!(told["sequence"].as_u64() > announced.and_then(|first| first.as_u64()), "{told}");
     assert_accounts(&first_edge);
     first_edge.wait_for_log(" begins at ");
     // Another edge has the numbers of the origin, and one that starts anew goes on with them.

@@ -213,7 +213,8 @@ impl GapNotice {
     }
 }
 
-/// The notice that the server from which this one has its sound was started anew. It comes before the first block of that run.
+/// The notice that the server from which this one has its sound was started anew. It comes before the first block of that run that
+/// the listener gets.
 ///
 /// ```
 /// use aircheck_api::{EpochNotice, ServerText};
@@ -223,7 +224,7 @@ impl GapNotice {
 /// assert_eq!(ServerText::parse(text)?, Some(ServerText::Epoch(EpochNotice { number: 1, sequence: 1240 })));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochNotice {
     /// How often it was started anew since this server has heard it.
     pub number: u32,

@@ -30,7 +30,7 @@ use crate::rendition::container::flac::FrameNumbering;
 use crate::rendition::container::framing::Framing;
 use crate::rendition::container::icy::{self, IcyBlocks};
 use crate::rendition::container::message;
-use crate::rendition::container::titles::NoticeForm;
+use crate::rendition::container::notices::NoticeForm;
 use crate::rendition::container::wav::wav_header;
 use crate::rendition::content_type::content_type;
 use crate::rendition::encoders::EncoderError;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aircheck_api::Payload;
+use aircheck_api::{EpochNotice, Payload};
 use aircheck_engine::{Block, Format, Gap, Item, Loss, Origin, Stamp, Timestamp};
 use bytes::Bytes;
 
@@ -28,8 +28,8 @@ pub struct Encoder {
     gathered: Option<Stamp>,
     /// Where their sound comes from.
     origin: Origin,
-    /// The run of another server that the last block was of.
-    epoch: Option<u32>,
+    /// The run of another server that it is of.
+    epoch: Option<EpochNotice>,
     /// What is known of the sound of each block, and of those that are gathered.
     metadata: Arc<MetadataLog>,
     change: Option<Arc<Change>>,
@@ -139,23 +139,22 @@ impl Encoder {
     /// A packet is complete when its group is: groups end after numbers that are one below a multiple of their length, so
     /// the first may be shorter. A packet without bytes, because the codec keeps sound back, waits for the next block. It is
     /// complete anyway when a block is missing, because a gap lies between packets, never in one, and when it has
-    /// [`max_blocks`](Self::max_blocks). Nor does a packet have sound of two origins, such as the source and the silence in its place, or of
-    /// two titles.
+    /// [`max_blocks`](Self::max_blocks). Nor does a packet have sound of two origins, such as the source and the silence in its place, of
+    /// two runs of another server, or of two titles.
     pub fn encode(&mut self, block: &Item<Block>, packets: &mut Vec<Item<Packet>>) {
         let stamp = block.stamp;
         let origin = block.origin();
+        let epoch = self.epoch.filter(|epoch| epoch.number == block.epoch());
+        let epoch = epoch.unwrap_or(EpochNotice { number: block.epoch(), sequence: stamp.first() });
         let change = self.metadata.at(stamp.sequence);
         if self.gathered.is_some_and(|gathered| gathered.next() != stamp.first())
             || self.origin != origin
+            || self.epoch != Some(epoch)
             || self.change != change
         {
             packets.extend(self.cut());
         }
-        (self.origin, self.change) = (origin, change);
-        // Listeners join later than an encoder's first block.
-        if self.epoch.replace(block.epoch()).is_some_and(|epoch| epoch != block.epoch()) {
-            self.codec.announce_epoch(block);
-        }
+        (self.origin, self.epoch, self.change) = (origin, Some(epoch), change);
         if let Err(error) = self.codec.encode(block) {
             // Not expected of any codec. The block becomes a hole in the sound.
             if self.error_log.pass(Timestamp::now()).is_some() {
@@ -185,6 +184,7 @@ impl Encoder {
         let stamp = self.gathered.take()?;
         let mut packet = self.codec.take();
         packet.set_origin(self.origin);
+        packet.set_epoch(self.epoch.unwrap_or_default());
         packet.set_metadata(self.change.clone());
         self.ends = packet.place(self.ends);
         Some(Item { stamp, value: packet })
@@ -205,20 +205,6 @@ impl Encoder {
 }
 
 impl Codec {
-    /// Tells of a new run of another server, of which the block is the first, where there are notices.
-    fn announce_epoch(&mut self, block: &Item<Block>) {
-        match self {
-            Self::Messages { messages, .. } | Self::OpusMessages { messages, .. } => {
-                messages.push((packet::TEXT, message::epoch(block).into()));
-            }
-            Self::Bytes { encoding: Encoding::Json, bytes } => bytes.extend(message::line_of_epoch(block).into_bytes()),
-            Self::Bytes { encoding: Encoding::Events, bytes } => {
-                bytes.extend(message::event_of_epoch(block).into_bytes())
-            }
-            _ => {}
-        }
-    }
-
     fn encode(&mut self, block: &Item<Block>) -> Result<(), CodecError> {
         let sequence = block.stamp.sequence;
         match self {

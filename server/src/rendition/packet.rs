@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use aircheck_api::EpochNotice;
 use aircheck_engine::{Loss, Origin};
 
 use crate::metadata::Change;
@@ -41,6 +42,8 @@ pub struct Packet {
     payload: Range<usize>,
     numbered: Numbered,
     origin: Origin,
+    /// The run of another server that its sound is of.
+    epoch: EpochNotice,
     /// What is known of its sound.
     metadata: Option<Arc<Change>>,
     ends: Ends,
@@ -126,7 +129,15 @@ impl Packet {
     }
 
     fn new(framed: Vec<u8>, payload: Range<usize>, numbered: Numbered) -> Self {
-        Self { framed: framed.into(), payload, numbered, origin: Origin::Source, metadata: None, ends: Ends::default() }
+        Self {
+            framed: framed.into(),
+            payload,
+            numbered,
+            origin: Origin::Source,
+            epoch: EpochNotice::default(),
+            metadata: None,
+            ends: Ends::default(),
+        }
     }
 
     /// Notes where the sound of its blocks comes from, which is the same for all of it.
@@ -145,6 +156,18 @@ impl Packet {
     #[inline]
     pub fn loss(&self) -> Option<Loss> {
         self.origin.loss()
+    }
+
+    /// Notes the run of another server that its sound is of, which is the same for all of it.
+    pub(crate) fn set_epoch(&mut self, epoch: EpochNotice) {
+        self.epoch = epoch;
+    }
+
+    /// Returns the run of another server that its sound is of; the default for sound of this one.
+    #[must_use]
+    #[inline]
+    pub fn epoch(&self) -> EpochNotice {
+        self.epoch
     }
 
     /// Attaches what is known of the sound, which is the same for all of it.

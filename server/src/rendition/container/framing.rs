@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::rendition::container::flac::FrameNumbering;
 use crate::rendition::container::icy::IcyBlocks;
 use crate::rendition::container::message;
+use crate::rendition::container::notices::{NoticeForm, Notices};
 use crate::rendition::container::ogg::{Numbering, Weights};
-use crate::rendition::container::titles::{NoticeForm, Titles};
 use crate::rendition::packet::{Packet, Wire};
 
 /// The framing of one listener's stream. Packets are shared by all listeners; this state is the listener's own.
@@ -25,7 +25,7 @@ pub enum Framing {
         silence: Option<Bytes>,
     },
     /// Lines of JSON, server-sent events, or messages of the WebSocket, with notices between them.
-    Notices(NoticeForm, Titles),
+    Notices(Notices),
     /// Pages of Ogg with Opus in them.
     Ogg(OggFraming),
     /// Frames of FLAC.
@@ -69,7 +69,7 @@ impl Framing {
     /// Makes the framing of a rendition with notices in this form.
     #[must_use]
     pub fn notices(form: NoticeForm) -> Self {
-        Self::Notices(form, Titles::default())
+        Self::Notices(Notices::new(form))
     }
 
     /// Takes the bytes that go before the first packet. They go in one chunk with it, because there are players that read once to
@@ -78,7 +78,7 @@ impl Framing {
         match self {
             Self::Plain { header, .. } | Self::Flac { header, .. } => header.take(),
             Self::Ogg(ogg) => (!std::mem::replace(&mut ogg.has_begun, true)).then(|| ogg.header.clone()),
-            Self::Notices(..) | Self::Mp3(_) => None,
+            Self::Notices(_) | Self::Mp3(_) => None,
         }
     }
 
@@ -89,9 +89,11 @@ impl Framing {
             Self::Plain { silence: Some(silence), .. } => GapFill::Silence(silence.clone(), gap.from..end),
             // Pages and frames carry their positions, so a gap shows without a notice.
             Self::Plain { .. } | Self::Ogg(_) | Self::Flac { .. } | Self::Mp3(_) => GapFill::Nothing,
-            Self::Notices(NoticeForm::Line, _) => GapFill::Notice(message::line_of_gap(gap).into()),
-            Self::Notices(NoticeForm::Event, _) => GapFill::Notice(message::event_of_gap(gap).into()),
-            Self::Notices(NoticeForm::Message, _) => GapFill::Notice(message::gap(gap).into()),
+            Self::Notices(notices) => GapFill::Notice(match notices.form() {
+                NoticeForm::Line => message::line_of_gap(gap).into(),
+                NoticeForm::Event => message::event_of_gap(gap).into(),
+                NoticeForm::Message => message::gap(gap).into(),
+            }),
         }
     }
 
@@ -102,7 +104,7 @@ impl Framing {
             Self::Plain { header, .. } => header.is_some(),
             Self::Ogg(_) | Self::Flac { .. } => true,
             Self::Mp3(metadata) => metadata.is_some(),
-            Self::Notices(_, titles) => titles.due(packet).is_some(),
+            Self::Notices(notices) => notices.may_be_due(packet),
         }
     }
 
@@ -114,8 +116,8 @@ impl Framing {
         match self {
             Self::Flac { numbering, .. } => numbering.append(packet, wire, bytes),
             Self::Mp3(Some(blocks)) => blocks.append(packet, wire, bytes),
-            Self::Notices(form, titles) => {
-                titles.append(packet, *form, wire, bytes);
+            Self::Notices(notices) => {
+                notices.append(packet, wire, bytes);
                 bytes.extend_from_slice(packet.bytes(wire));
             }
             Self::Ogg(ogg) => {
@@ -132,7 +134,7 @@ impl Framing {
             Self::Ogg(ogg) => ogg.numbering.advance(packet),
             Self::Flac { numbering, .. } => numbering.advance(packet),
             Self::Mp3(Some(blocks)) => blocks.advance(packet),
-            Self::Notices(_, titles) => titles.advance(packet),
+            Self::Notices(notices) => notices.advance(packet),
             Self::Plain { .. } | Self::Mp3(None) => {}
         }
     }

@@ -1,8 +1,8 @@
 //! The binary and text messages of the WebSocket.
 
-use aircheck_api::{EpochNotice, GapNotice, HEADER_BYTES, Hello, MessageHeader, PROTOCOL_VERSION, Payload, ServerText};
+use aircheck_api::{GapNotice, HEADER_BYTES, Hello, MessageHeader, PROTOCOL_VERSION, Payload, ServerText};
 use aircheck_engine::source::PcmEncoding;
-use aircheck_engine::{Block, Format, Gap, Item, Stamp, Timestamp};
+use aircheck_engine::{Format, Gap, Stamp, Timestamp};
 use bytes::Bytes;
 
 use crate::rendition::codec::OpusBitrate;
@@ -66,24 +66,6 @@ pub fn hello(format: Format, payload: Payload, layout: Option<PacketLayout>, lis
 #[must_use]
 pub fn gap(gap: Gap) -> String {
     GapNotice { from: gap.from, blocks: gap.items, reason: gap.reason.label().into() }.to_json()
-}
-
-/// Returns the notice of a new run of another server, which has its first block here.
-#[must_use]
-pub fn epoch(block: &Item<Block>) -> String {
-    ServerText::Epoch(EpochNotice { number: block.epoch(), sequence: block.stamp.first() }).to_json()
-}
-
-/// Returns the same as a line of JSON.
-#[must_use]
-pub fn line_of_epoch(block: &Item<Block>) -> String {
-    format!("{}\n", epoch(block))
-}
-
-/// Returns the same as a server-sent event. It has no id, because it is no block.
-#[must_use]
-pub fn event_of_epoch(block: &Item<Block>) -> String {
-    format!("event: epoch\ndata: {}\n\n", epoch(block))
 }
 
 /// Returns the notice of a gap as a line of JSON.

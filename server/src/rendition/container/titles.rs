@@ -1,18 +1,7 @@
 //! Metadata as one listener gets it: before the packet with which it begins, once.
 
 use crate::metadata::Change;
-use crate::rendition::packet::{Packet, TEXT, Wire, push_frame};
-
-/// The form of a notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoticeForm {
-    /// A line of JSON.
-    Line,
-    /// A server-sent event. It has no id, so that a listener that reconnects goes on after the last block that it got.
-    Event,
-    /// A text message of the WebSocket.
-    Message,
-}
+use crate::rendition::packet::Packet;
 
 /// The metadata that one listener was told.
 ///
@@ -30,17 +19,6 @@ impl Titles {
     #[inline]
     pub fn due<'p>(&self, packet: &'p Packet) -> Option<&'p Change> {
         packet.metadata().filter(|change| change.number != self.told)
-    }
-
-    /// Appends the notice that is due before `packet`, as it goes over `wire`.
-    pub fn append(&self, packet: &Packet, form: NoticeForm, wire: Wire, bytes: &mut Vec<u8>) {
-        let Some(Change { json, .. }) = self.due(packet) else { return };
-        let text = match form {
-            NoticeForm::Line => format!("{json}\n"),
-            NoticeForm::Event => format!("event: metadata\ndata: {json}\n\n"),
-            NoticeForm::Message => return push_frame(bytes, TEXT, json.as_bytes()),
-        };
-        bytes.extend_from_slice(Packet::chunk(text.as_bytes(), Default::default()).bytes(wire));
     }
 
     /// Counts a packet that is written.
@@ -91,20 +69,5 @@ mod tests {
         assert_eq!(told(&[8, 9, 10, 11, 20, 21]), [10, 20]);
         assert_eq!(told(&[15, 16]), [10], "it came later");
         assert_eq!(told(&[15, 33, 34]), [10, 30], "it has lost all of the second one");
-    }
-
-    #[test]
-    fn each_form_has_its_notice_before_the_packet() {
-        let log = log(&[("a", 0)]);
-        let json = r#"{"metadata":{"title":"a"},"sequence":0}"#;
-        let appended = |form, wire| {
-            let mut bytes = Vec::new();
-            Titles::default().append(&packet(&log, 0), form, wire, &mut bytes);
-            String::from_utf8_lossy(&bytes).into_owned()
-        };
-        assert_eq!(appended(NoticeForm::Line, Wire::Plain), format!("{json}\n"));
-        assert_eq!(appended(NoticeForm::Line, Wire::Chunked), format!("28\r\n{json}\n\r\n"));
-        assert_eq!(appended(NoticeForm::Event, Wire::Plain), format!("event: metadata\ndata: {json}\n\n"));
-        assert_eq!(appended(NoticeForm::Message, Wire::WebSocket), format!("\u{fffd}'{json}"));
     }
 }
