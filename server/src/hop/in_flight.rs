@@ -1,7 +1,7 @@
 //! How much of what was sent NATS has not read yet.
 //!
-//! The kernels of both machines take megabytes for a NATS server that does not read: minutes of sound, which nobody wants to hear late, and
-//! which count as sent. So a publisher sends marks between its messages, on the subject of the [`clock`](super::clock) that it
+//! The kernels of both machines take megabytes for a NATS server that does not read: 43 s of sound were seen, which nobody wants to hear
+//! late, and which count as sent. So a publisher sends marks between its messages, on the subject of the [`clock`](super::clock) that it
 //! subscribes to itself. A mark that has come back says that NATS has read all before it.
 //!
 //! A mark has little-endian numbers:
