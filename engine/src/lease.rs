@@ -22,6 +22,11 @@ pub(crate) const FADE: Duration = Duration::from_millis(8);
 /// block before, and only a late thread leaves more. Any further ones are a gap.
 const MAX_FILL_BLOCKS: u64 = 8;
 
+/// How long after a hole a device may still hand over what it has kept meanwhile, all at once: see [`Burst`].
+const BURST_SPAN: Duration = Duration::from_secs(1);
+/// A period that is early by less is jitter, or that of another latency: the timeline follows it.
+const MAX_JITTER: Duration = Duration::from_millis(60);
+
 /// The place where a lent writer lies while nobody writes, and the signs of life of one source. Each opened source has a slot
 /// of its own, so that one that was given up finds nothing.
 #[derive(Default)]
@@ -79,6 +84,8 @@ pub(crate) struct Lent {
     is_back: bool,
     /// Frames of the source that lie before the end of the hole.
     skip_frames: u64,
+    /// The burst that may follow the hole.
+    burst: Option<Burst>,
     fade: FadeIn,
     /// A block, for samples that are faded.
     scratch: Box<[f32]>,
@@ -88,7 +95,7 @@ impl Lent {
     pub(crate) fn new(writer: BlockWriter) -> Self {
         let format = writer.format();
         let scratch = vec![0.0; format.block_samples()].into();
-        Self { writer, is_back: false, skip_frames: 0, fade: FadeIn::over(format), scratch }
+        Self { writer, is_back: false, skip_frames: 0, burst: None, fade: FadeIn::over(format), scratch }
     }
 
     /// Begins a hole: the source, which was started at `started_at`, is lost. Returns since when sound is missing.
@@ -109,6 +116,7 @@ impl Lent {
         if std::mem::take(&mut self.is_back) {
             self.align(captured_at);
         }
+        self.leave_out_burst(captured_at);
         if self.skip_frames == 0 && self.fade.is_over() {
             return self.writer.write(samples, captured_at);
         }
@@ -171,10 +179,27 @@ impl Lent {
         for _ in 0..missing.min(MAX_FILL_BLOCKS) {
             self.writer.write_silence();
         }
-        let early = self.writer.due().since(captured_at);
-        self.skip_frames = (early.as_nanos() * u128::from(format.rate_hz()) / 1_000_000_000) as u64;
-        self.fade.restart();
+        self.leave_out(self.writer.due().since(captured_at));
         self.writer.end_hole();
+        self.burst = Some(Burst { over_at: captured_at + BURST_SPAN, early_before: Duration::ZERO });
+    }
+
+    /// Leaves out what comes in a burst after a hole: its place in time has been filled, and behind it everything would be early.
+    fn leave_out_burst(&mut self, captured_at: Timestamp) {
+        let Some(burst) = &mut self.burst else { return };
+        let early = burst.early(self.writer.due().since(captured_at));
+        if captured_at >= burst.over_at {
+            self.burst = None;
+        }
+        if early > MAX_JITTER {
+            self.leave_out(early);
+        }
+    }
+
+    /// Leaves out the source's next frames of this span, and fades in after them.
+    fn leave_out(&mut self, span: Duration) {
+        self.skip_frames = (span.as_nanos() * u128::from(self.writer.format().rate_hz()) / 1_000_000_000) as u64;
+        self.fade.restart();
     }
 }
 
@@ -182,6 +207,25 @@ impl Lent {
 /// `FromSample<f32>`, too.
 fn write_floats(writer: &mut BlockWriter, samples: &[f32], captured_at: Timestamp) {
     writer.write(samples, captured_at);
+}
+
+/// What a sound server that was frozen has kept, and hands over all at once when it goes on. The supervisor may have given the
+/// writer back in the middle of it. All of it arrives at one moment, so that the first of it seems to be captured now, and what
+/// follows is early, by more and more.
+#[derive(Debug)]
+struct Burst {
+    /// When nothing more of it can come.
+    over_at: Timestamp,
+    /// By how much the period before was early.
+    early_before: Duration,
+}
+
+impl Burst {
+    /// Takes by how much the next period is early. Returns by how much this one and the one before are, because a single timestamp
+    /// may be wrong.
+    fn early(&mut self, early: Duration) -> Duration {
+        early.min(std::mem::replace(&mut self.early_before, early))
+    }
 }
 
 /// A rise of the volume from silence, frame by frame.
@@ -435,5 +479,47 @@ mod tests {
             capture.write(&period, START + Duration::from_millis(10 * number));
         }
         assert_eq!((stats.lost_source(), stats.blocks(), stats.next_sequence()), (10, 3, 13));
+    }
+
+    /// Guards against positions that run ahead of time by what a frozen sound server has kept, where the supervisor gives the writer
+    /// back in the middle of the burst.
+    #[test]
+    fn a_burst_after_a_hole_moves_no_position() {
+        for period_millis in [10, 30, 340] {
+            let (mut capture, slot, stats, _reader) = lent(format(48_000, 1));
+            let period = vec![0.5_f32; 48 * period_millis as usize];
+            let mut lent = slot.take().unwrap();
+            lent.begin_hole(START);
+            (0..200).for_each(|_| lent.writer.write_silence());
+            lent.end_hole();
+            slot.lend(lent);
+            let returned_at = START + Duration::from_secs(2);
+            // Each period counts as captured in the time before it arrives.
+            for _ in 0..1440 / period_millis {
+                capture.write(&period, returned_at - Duration::from_millis(period_millis));
+            }
+            let periods = 6000 / period_millis;
+            for number in 0..periods {
+                capture.write(&period, returned_at + Duration::from_millis(period_millis * number));
+            }
+            let ahead = stats.next_sequence() as i64 - (200 + (periods * period_millis / 10) as i64);
+            assert_eq!(ahead, 0, "periods of {period_millis} ms");
+            assert_eq!(stats.lost_source(), 200, "periods of {period_millis} ms");
+        }
+    }
+
+    #[test]
+    fn a_single_early_timestamp_after_a_hole_takes_no_sound() {
+        let (mut capture, slot, stats, _reader) = lent(format(48_000, 1));
+        let period = vec![0.5_f32; 480];
+        let mut lent = slot.take().unwrap();
+        lent.begin_hole(START);
+        lent.end_hole();
+        slot.lend(lent);
+        for number in 0..20 {
+            let early = Duration::from_millis(if number == 10 { 500 } else { 0 });
+            capture.write(&period, START + Duration::from_millis(10 * number) - early);
+        }
+        assert_eq!((stats.blocks(), stats.next_sequence()), (20, 20));
     }
 }
