@@ -253,9 +253,9 @@ impl ReadProof {
     }
 
     /// Returns how long the next packet is to wait. Packets that come in quick succession do not, because they would come too close
-    /// to the next ones.
+    /// to the next ones, nor do those that are no tests, because tests wait for the listener's turn.
     fn delay(&self) -> Duration {
-        if self.is_late() && self.lates >= MIN_LATE && self.interval() >= HOLD {
+        if self.is_late() && self.lates >= MIN_LATE && self.interval() >= HOLD && !self.is_postponed {
             (self.interval() / DELAY_PARTS).min(MAX_DELAY_STEP) * (u32::from(self.lates) % DELAY_PARTS)
         } else {
             Duration::ZERO
@@ -901,6 +901,22 @@ mod tests {
         turns.write(50, 0);
         assert_eq!(turns.pages.proof().result(), Some(Reading::Prompt));
         assert!(turns.pages.unproven() <= 11 * BYTES);
+    }
+
+    #[test]
+    fn pages_of_a_late_listener_wait_in_its_turns_alone() {
+        let mut waits = [0, 0];
+        // A turn has as many tests as there are delays, so how many were late before it decides on the one after it.
+        for lates in 3..8 {
+            let mut turns = Turns::after(5);
+            turns.pages.write(lates, 42, 1);
+            for _ in 0..100 {
+                turns.write(1, 42);
+                let proof = turns.pages.proof();
+                waits[usize::from(proof.is_postponed())] += usize::from(proof.wait() != Wait::Not);
+            }
+        }
+        assert!(waits[0] >= 50 && waits[1] == 0, "{waits:?}");
     }
 
     #[test]
