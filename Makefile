@@ -77,6 +77,7 @@ icons: setup-test ## Make the page's PNG icons anew from server/web/icon.svg
 	node server/tests/page/icons.js server/web
 
 soak: setup-test ## The long proofs in full: 10 million simulated schedules, sanitizers, planted faults, frozen and vanished listeners, an hour of healthy ones, a slow link, a minute of chaos, 100 000 connections, 10 000 in a minute
+	@deploy/setup.sh soak
 	SCHEDULES=10000000 RUSTFLAGS="-Cdebug-assertions -Coverflow-checks" CARGO_TARGET_DIR=$(TARGET)/soak \
 	cargo test --release --package aircheck-engine --locked --lib simulation::
 	@$(MAKE) --no-print-directory faults rtsan tsan asan

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, without a question: `setup.sh build` for building and running, `setup.sh test` for the
-# tests, `setup.sh players` for trying real players, `setup.sh icecast` for measuring beside Icecast, `setup.sh deb` for
-# the test of the Debian package, `setup.sh deny DIR` for cargo-deny, below DIR. Does nothing, and quickly, when
-# everything is there.
+# tests, `setup.sh soak` for the long ones, `setup.sh players` for trying real players, `setup.sh icecast` for measuring
+# beside Icecast, `setup.sh deb` for the test of the Debian package, `setup.sh deny DIR` for cargo-deny, below DIR. Does
+# nothing, and quickly, when everything is there.
 set -euo pipefail
 
 # Program or file that shows whether a package is there, and the package.
@@ -35,6 +35,8 @@ test=(
     tmux:tmux
 )
 
+# A player that the hour of healthy programs has beside those.
+soak=(mpv:mpv)
 icecast=(icecast2:icecast2)
 # The players of the table in docs/listening.md that the tests do without.
 players=(
@@ -80,11 +82,12 @@ fi
 case ${1:-} in
 build) mapfile -t packages < <(missing "${build[@]}") ;;
 test) mapfile -t packages < <(missing "${test[@]}") ;;
+soak) mapfile -t packages < <(missing "${soak[@]}") ;;
 icecast) mapfile -t packages < <(missing "${icecast[@]}") ;;
 players) mapfile -t packages < <(missing "${players[@]}") ;;
 deb) mapfile -t packages < <(missing "${deb[@]}") ;;
 *)
-    echo "usage: $0 build|test|players|icecast|deb|deny DIR" >&2
+    echo "usage: $0 build|test|soak|players|icecast|deb|deny DIR" >&2
     exit 2
     ;;
 esac
