@@ -144,7 +144,6 @@ pub(crate) type Slices<'r, T> = (&'r [T], &'r [T]);
 impl<T> ReadingEnd<T> {
     /// Returns the number of items that are queued now.
     pub(crate) fn len(&self, growth: Option<&Growth<T>>) -> usize {
-        // Asked first, so that a look at the first ring that comes after it shows all of its items.
         let in_second = self.second(growth).map_or(0, FixedConsumer::len);
         self.ring.len() + in_second
     }
@@ -226,7 +225,8 @@ impl<T> ReadingEnd<T> {
 
     /// Shows the items that are queued now, in order.
     pub(crate) fn for_each(&mut self, growth: Option<&Growth<T>>, mut look: impl FnMut(&T)) {
-        // As in `len`.
+        // Asked first: the look at the first ring then shows all that came to it before the second was made. In the other order,
+        // items would be left out between those of the two.
         self.second(growth);
         self.ring.for_each(&mut look);
         if let Some(second) = self.second.get_mut() {
@@ -295,6 +295,7 @@ impl<T> FixedProducer<T> {
 
     #[cfg(loom)]
     fn queued(&self) -> usize {
+        self.indices.may_be_after_pop();
         self.indices.unread()
     }
 

@@ -114,15 +114,16 @@ fn a_ring_that_grows_is_as_one_long_ring() {
 #[test]
 fn a_ring_has_its_full_length_only_when_that_is_in_use() {
     let mut ends = Ends::new(SLOTS);
-    for _ in 0..100 {
+    for round in 0..100 {
         while ends.len() < FIRST_SLOTS {
             ends.push([0]);
         }
-        assert_eq!(ends.take(5).len(), 5);
+        let taken = 1 + round % FIRST_SLOTS;
+        assert_eq!(ends.take(taken).len(), taken);
         assert!(!ends.growth.has_grown(), "it had room");
         assert_eq!(ends.producer.ring.capacity(), FIRST_SLOTS, "memory before it is needed");
     }
-    ends.push([0; 6]);
+    ends.push([0; FIRST_SLOTS]);
     assert!(ends.growth.has_grown() && ends.producer.first.is_some());
     while ends.pop().is_some() {}
     assert_eq!((ends.consumer.ring.ring.buffer().capacity(), ends.consumer.may_grow), (SLOTS, false));
@@ -156,10 +157,9 @@ fn a_batch_that_the_first_ring_has_no_room_for_goes_to_the_second() {
 /// Whichever end goes first, whether the reading end has heard of the second ring, and however far it has read.
 #[test]
 fn each_item_is_freed_once() {
-    for (read, has_heard, producer_is_first) in [0, 1, FIRST_SLOTS, FIRST_SLOTS + 2]
-        .iter()
-        .flat_map(|read| [(*read, false, false), (*read, false, true), (*read, true, false), (*read, true, true)])
-    {
+    for case in 0..16 {
+        let read = [0, 1, FIRST_SLOTS, FIRST_SLOTS + 2][case / 4];
+        let (has_heard, producer_is_first) = (case & 1 > 0, case & 2 > 0);
         let item = Arc::new(());
         let mut ends = Ends::new(SLOTS);
         ends.push(std::iter::repeat_n(&item, FIRST_SLOTS).cloned());
@@ -174,14 +174,13 @@ fn each_item_is_freed_once() {
         let left = FIRST_SLOTS + 4 - read;
         assert_eq!(Arc::strong_count(&item), 1 + left);
         let Ends { producer, consumer, growth } = ends;
-        let (first, last) = if producer_is_first {
-            (Box::new(producer) as Box<dyn std::any::Any>, Box::new((consumer, growth)) as Box<dyn std::any::Any>)
+        if producer_is_first {
+            drop(producer);
+            drop((consumer, growth));
         } else {
-            (Box::new((consumer, growth)) as Box<dyn std::any::Any>, Box::new(producer) as Box<dyn std::any::Any>)
-        };
-        drop(first);
-        assert!(Arc::strong_count(&item) <= 1 + left);
-        drop(last);
+            drop((consumer, growth));
+            drop(producer);
+        }
         assert_eq!(Arc::strong_count(&item), 1);
     }
 }
@@ -284,10 +283,13 @@ fn a_skip_finds_the_newest_item_in_the_second_ring() {
     send(&mut publisher, 1);
     consumer.skip_to_newest();
     assert_eq!(batch(&mut consumer), [IN_BOTH]);
-    let (mut publisher, _hub, mut consumer) = subscribed(OverflowPolicy::DropNewest);
-    send(&mut publisher, IN_BOTH);
-    consumer.skip_to_newest();
-    assert_eq!(batch(&mut consumer), [IN_BOTH - 1]);
+    // Also where that is the first item of the second ring.
+    for items in FIRST_SLOTS as u64..=IN_BOTH {
+        let (mut publisher, _hub, mut consumer) = subscribed(OverflowPolicy::DropNewest);
+        send(&mut publisher, items);
+        consumer.skip_to_newest();
+        assert_eq!(batch(&mut consumer), [items - 1]);
+    }
     // And where all but the first ring's last item was read.
     let (mut publisher, _hub, mut consumer) = subscribed(OverflowPolicy::DropNewest);
     send(&mut publisher, IN_BOTH);
@@ -408,4 +410,13 @@ fn a_consumer_that_is_closed_or_dropped_keeps_nothing() {
         assert_eq!(publisher.consumers(), 0);
         assert_eq!(kept(&values), 0);
     }
+}
+
+/// Each consumer has one of these, also where its ring never grows.
+#[test]
+fn what_a_ring_needs_to_grow_takes_few_bytes() {
+    let beyond = |end: usize| end - size_of::<rtrb::Consumer<u64>>();
+    let sizes =
+        [beyond(size_of::<ProducingEnd<u64>>()), beyond(size_of::<ReadingEnd<u64>>()), size_of::<Growth<u64>>()];
+    assert!(sizes.iter().all(|size| *size <= 16), "{sizes:?}");
 }
