@@ -93,6 +93,11 @@ impl<T> ProducingEnd<T> {
         // The second ring first: if some of it was read, the look at the first one after that shows that it is empty. In the
         // other order, items that are read between the two looks would count as queued in the first and not in the second.
         let in_last = self.ring.queued();
+        // Here the consumer may read on.
+        #[cfg(loom)]
+        if let Some(first) = &self.first {
+            first.indices.may_be_after_pop();
+        }
         in_last + self.first.as_ref().map_or(0, |first| first.queued())
     }
 
@@ -295,7 +300,6 @@ impl<T> FixedProducer<T> {
 
     #[cfg(loom)]
     fn queued(&self) -> usize {
-        self.indices.may_be_after_pop();
         self.indices.unread()
     }
 
