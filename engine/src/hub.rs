@@ -7,7 +7,8 @@ use crate::joining::Joining;
 use crate::notices::Notices;
 use crate::{Consumer, Head, OverflowPolicy, Start, Stats, SubscribeError, SubscribeOptions};
 
-/// Most blocks that a ring may hold: almost two days of 10 ms each. A ring is allocated at once, with 8 bytes a slot.
+/// Most blocks that a ring may hold: almost two days of 10 ms each. A ring of its full length is one allocation, with 8 bytes a
+/// slot.
 const MAX_RING_BLOCKS: usize = 1 << 24;
 
 /// Subscribes consumers to a [`Publisher`](crate::Publisher), from any thread and at any time. Cheap to clone.

@@ -21,11 +21,9 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, OnceLock};
 
-use rtrb::chunks::ReadChunk;
-
 use crate::Item;
+use crate::growing_ring::{self, Chunk, Growth, ProducingEnd, ReadingEnd};
 use crate::notices::Notices;
-use crate::prefetch::prefetch;
 
 /// A copy of a handle that counts nothing. Only a ring of this module has loans, and only while the handle is kept.
 #[repr(transparent)]
@@ -49,8 +47,13 @@ impl<T> Loan<T> {
     }
 }
 
-/// Handles that a lender hands over to the reading end when it is settled.
-type HandedOver<T> = OnceLock<Box<[Arc<Item<T>>]>>;
+/// What a lender hands over to the reading end.
+struct Shared<T> {
+    /// The second ring, when it is made.
+    growth: Growth<Loan<T>>,
+    /// Handles of the items in the rings, when it is settled.
+    handles: OnceLock<Box<[Arc<Item<T>>]>>,
+}
 
 /// The last items in order. The position of an item is its number from the first one ever.
 pub(crate) struct Log<T> {
@@ -131,7 +134,7 @@ impl<T> Log<T> {
         if lender.is_admitted {
             lender.keep_own(self);
             // Nothing was handed over yet: a lender is settled once.
-            let _ = lender.handed_over.set(std::mem::take(&mut lender.own).into_iter().collect());
+            let _ = lender.shared.handles.set(std::mem::take(&mut lender.own).into_iter().collect());
             lender.is_admitted = false;
             self.lenders -= 1;
         }
@@ -178,76 +181,40 @@ impl<T> fmt::Debug for Log<T> {
 
 /// The producing end of one consumer's ring.
 pub(crate) struct Lender<T> {
-    ring: rtrb::Producer<Loan<T>>,
+    ring: ProducingEnd<Loan<T>>,
     /// One past the position of the last item that was lent. While `own` is empty, the items in the ring are those directly
     /// before it.
     end: u64,
     /// Handles of all items in the ring, and maybe of some that were read; empty while the log keeps them.
     own: VecDeque<Arc<Item<T>>>,
     is_admitted: bool,
-    handed_over: Arc<HandedOver<T>>,
-    #[cfg(loom)]
-    indices: Arc<loom_indices::Indices>,
+    shared: Arc<Shared<T>>,
 }
 
 /// Creates a ring with this many slots. The producer hears of free slots by `notices` if it may wait for them.
 pub(crate) fn ring<T>(slots: usize, notices: Option<Arc<Notices>>) -> (Lender<T>, Borrower<T>) {
-    let (producer, consumer) = rtrb::RingBuffer::new(slots);
-    let handed_over = Arc::new(OnceLock::new());
-    #[cfg(loom)]
-    let indices = Arc::new(loom_indices::Indices::new());
-    let lender = Lender {
-        ring: producer,
-        end: 0,
-        own: VecDeque::new(),
-        is_admitted: false,
-        handed_over: Arc::clone(&handed_over),
-        #[cfg(loom)]
-        indices: Arc::clone(&indices),
-    };
-    let borrower = Borrower {
-        ring: consumer,
-        borrowed: 0,
-        notices,
-        handed_over: Some(handed_over),
-        #[cfg(loom)]
-        indices,
-    };
-    (lender, borrower)
+    let (producer, consumer, growth) = growing_ring::ring(slots);
+    let shared = Arc::new(Shared { growth, handles: OnceLock::new() });
+    let lender =
+        Lender { ring: producer, end: 0, own: VecDeque::new(), is_admitted: false, shared: Arc::clone(&shared) };
+    (lender, Borrower { ring: consumer, borrowed: 0, notices, shared: Some(shared) })
 }
 
 impl<T> Lender<T> {
+    #[inline]
     pub(crate) fn capacity(&self) -> usize {
-        self.ring.buffer().capacity()
+        self.ring.capacity()
     }
 
     /// Returns the slots that were free at the last look at the reading end.
-    #[cfg(not(loom))]
     #[inline]
     pub(crate) fn cached_free(&self) -> usize {
-        self.ring.cached_slots()
-    }
-
-    #[cfg(loom)]
-    pub(crate) fn cached_free(&self) -> usize {
-        self.free()
+        self.capacity() - self.ring.cached_queued()
     }
 
     /// Returns the slots that are free now. Fetches a cache line that the consumer keeps writing.
     pub(crate) fn free(&self) -> usize {
-        self.capacity() - self.queued()
-    }
-
-    /// Returns the number of items in the ring. Those before them are not read any more: this acquires what the consumer
-    /// released when it passed them.
-    #[cfg(not(loom))]
-    fn queued(&self) -> usize {
-        self.capacity() - self.ring.slots()
-    }
-
-    #[cfg(loom)]
-    fn queued(&self) -> usize {
-        self.indices.unread()
+        self.capacity() - self.ring.queued()
     }
 
     /// Lends the items of the log between two positions, if there is room for all. Returns whether it did.
@@ -260,15 +227,14 @@ impl<T> Lender<T> {
         if !self.own.is_empty() || self.end != from {
             self.lend_apart(log, from, to);
         }
-        let Ok(chunk) = self.ring.write_chunk_uninit(items) else { return false };
-        self.end = to;
         // SAFETY: the log has these items, and drops none from `oldest` on, which is the first one in the ring; or `own` has
         // a handle of each. Either stays so until `settle`, which hands those handles to the reading end, whose loans end
         // before it does.
         let loans = log.range(from, to).map(|item| unsafe { Loan::new(item) });
-        chunk.fill_from_iter(loans);
-        #[cfg(loom)]
-        self.indices.pushed(items);
+        if !self.ring.push_all(loans, &self.shared.growth) {
+            return false;
+        }
+        self.end = to;
         true
     }
 
@@ -276,7 +242,7 @@ impl<T> Lender<T> {
     /// called when an item is not lent, so that the log does not grow until the items before it are read.
     #[cold]
     pub(crate) fn keep_own(&mut self, log: &Log<T>) {
-        let queued = self.queued() as u64;
+        let queued = self.ring.queued() as u64;
         // The log may have gone on without an empty ring.
         if self.own.is_empty() && queued > 0 {
             self.own.extend(log.range(self.end - queued, self.end).cloned());
@@ -288,7 +254,7 @@ impl<T> Lender<T> {
     fn lend_apart(&mut self, log: &Log<T>, from: u64, to: u64) {
         // Items that were not lent lie between, so that the log cannot know where the ring begins.
         self.keep_own(log);
-        let queued = self.queued();
+        let queued = self.ring.queued();
         let read = self.own.len().saturating_sub(queued);
         self.own.drain(..read);
         if queued > 0 {
@@ -300,16 +266,16 @@ impl<T> Lender<T> {
     /// passed `wanted` at the last look.
     fn oldest(&self, wanted: u64) -> u64 {
         #[cfg(loom)]
-        self.indices.may_be_after_pop();
+        self.ring.may_be_after_pop();
         if !self.own.is_empty() {
             return u64::MAX;
         }
-        let known = self.end - (self.capacity() - self.cached_free()) as u64;
+        let known = self.end - self.ring.cached_queued() as u64;
         if known >= wanted {
             return known;
         }
         // An empty ring needs nothing, also where later items were not lent.
-        match self.queued() as u64 {
+        match self.ring.queued() as u64 {
             0 => u64::MAX,
             queued => self.end - queued,
         }
@@ -324,47 +290,45 @@ impl<T> fmt::Debug for Lender<T> {
 
 /// The reading end of one consumer's ring.
 pub(crate) struct Borrower<T> {
-    ring: rtrb::Consumer<Loan<T>>,
+    ring: ReadingEnd<Loan<T>>,
     /// Items at the front that a [`Borrowed`] has. They leave the ring when it is dropped; if it was forgotten, at the next
     /// look.
     borrowed: usize,
     /// Told of free slots; `None` unless the producer may wait for them.
     notices: Option<Arc<Notices>>,
     /// Kept while a loan may be read.
-    handed_over: Option<Arc<HandedOver<T>>>,
-    #[cfg(loom)]
-    indices: Arc<loom_indices::Indices>,
+    shared: Option<Arc<Shared<T>>>,
+}
+
+/// Returns where the reading end hears of a second ring, until nothing more comes.
+#[inline]
+fn growth<T>(shared: &Option<Arc<Shared<T>>>) -> Option<&Growth<Loan<T>>> {
+    shared.as_ref().map(|shared| &shared.growth)
 }
 
 impl<T> Borrower<T> {
     /// Returns the number of items that are queued now.
     pub(crate) fn len(&self) -> usize {
-        self.ring.slots() - self.borrowed
+        self.ring.len(growth(&self.shared)) - self.borrowed
     }
 
     /// Asks the processor to fetch the indices of the ring.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        prefetch(self.ring.buffer());
+        self.ring.prefetch(growth(&self.shared));
     }
 
     /// Asks the processor to fetch the slot of the next item, if there is one. Reads the index of the producer.
     #[inline]
     pub(crate) fn prefetch_next(&self) {
-        if let Ok(loan) = self.ring.peek() {
-            prefetch(loan);
-        }
+        self.ring.prefetch_next();
     }
 
     /// Returns the next item without taking it.
     #[inline]
     pub(crate) fn front(&mut self) -> Option<&Arc<Item<T>>> {
         self.take_back();
-        #[cfg(loom)]
-        if self.indices.readable() == 0 {
-            return None;
-        }
-        self.ring.peek().ok().map(Loan::handle)
+        self.ring.front(growth(&self.shared)).map(Loan::handle)
     }
 
     /// Takes the next item, with a handle of its own.
@@ -372,9 +336,7 @@ impl<T> Borrower<T> {
     pub(crate) fn pop(&mut self) -> Option<Arc<Item<T>>> {
         // Cloned first: the item may be gone once the producer sees that its slot is free.
         let item = self.front().cloned()?;
-        let _ = self.ring.pop();
-        #[cfg(loom)]
-        self.indices.popped(1);
+        self.ring.pop();
         tell_of_room(self.notices.as_deref());
         Some(item)
     }
@@ -383,42 +345,39 @@ impl<T> Borrower<T> {
     /// the ring when that is dropped.
     ///
     /// Sees only the items that the last look at the producer's index showed. Another look for each item would fetch that
-    /// cache line from the producer's core again and again where items come one by one.
+    /// cache line from the producer's core again and again where items come one by one. So it ends where a second ring begins.
     #[inline]
     pub(crate) fn borrow(
         &mut self,
         max_items: usize,
         count: impl FnOnce(Slices<'_, T>) -> usize,
     ) -> Option<Borrowed<'_, T>> {
-        let items = self.ring.cached_slots().min(max_items);
-        #[cfg(loom)]
-        let items = items.min(self.indices.readable());
-        let count = count(self.ring.read_chunk(items).ok()?.as_slices());
-        let chunk = self.ring.read_chunk(count).ok()?;
+        let items = self.ring.cached_len().min(max_items);
+        let count = count(self.ring.chunk(items)?.as_slices());
+        let chunk = self.ring.chunk(count)?;
         self.borrowed = count;
-        Some(Borrowed {
-            chunk: Some(chunk),
-            borrowed: &mut self.borrowed,
-            notices: self.notices.as_deref(),
-            #[cfg(loom)]
-            indices: &self.indices,
-        })
+        Some(Borrowed { chunk: Some(chunk), borrowed: &mut self.borrowed, notices: self.notices.as_deref() })
     }
 
-    /// Returns what `look` finds in the items that are queued now.
-    pub(crate) fn peek_all<R>(&mut self, look: impl FnOnce(Slices<'_, T>) -> R) -> Option<R> {
-        Some(look(self.ring.read_chunk(self.ring.slots()).ok()?.as_slices()))
+    /// Shows the items that are queued now, in order.
+    pub(crate) fn for_each(&mut self, mut look: impl FnMut(&Item<T>)) {
+        self.ring.for_each(growth(&self.shared), |loan| look(loan.handle()));
     }
 
     /// Drops the first `items` queued items.
     pub(crate) fn discard(&mut self, items: usize) {
-        drop(self.borrow(items, |_| items));
+        let mut left = items;
+        // Once for each of two rings. The last look goes over to the second one where the first is empty by now, so that a
+        // borrow finds what follows.
+        while !self.ring.is_empty(growth(&self.shared)) && left > 0 {
+            left -= self.borrow(left, |(front, back)| front.len() + back.len()).map_or(left, |borrowed| borrowed.len());
+        }
     }
 
-    /// Drops the handles that were kept for the items in the ring, once it is empty for ever.
+    /// Drops what was kept for the items in the ring, once it is empty for ever.
     pub(crate) fn release(&mut self) {
-        if self.ring.is_empty() {
-            self.handed_over = None;
+        if self.ring.is_empty(growth(&self.shared)) {
+            self.shared = None;
         }
     }
 
@@ -443,22 +402,20 @@ impl<T> fmt::Debug for Borrower<T> {
     }
 }
 
-/// Items in order: these, and then, from where the ring wraps around, those.
-pub(crate) type Slices<'r, T> = (&'r [Loan<T>], &'r [Loan<T>]);
+/// Items in order, from one ring.
+pub(crate) type Slices<'r, T> = growing_ring::Slices<'r, Loan<T>>;
 
 /// Items that are read where they lie in the ring. They leave it when this is dropped.
 pub(crate) struct Borrowed<'r, T> {
-    chunk: Option<ReadChunk<'r, Loan<T>>>,
+    chunk: Option<Chunk<'r, Loan<T>>>,
     borrowed: &'r mut usize,
     notices: Option<&'r Notices>,
-    #[cfg(loom)]
-    indices: &'r loom_indices::Indices,
 }
 
 impl<T> Borrowed<'_, T> {
     #[inline]
     pub(crate) fn as_slices(&self) -> Slices<'_, T> {
-        self.chunk.as_ref().map_or((&[], &[]), ReadChunk::as_slices)
+        self.chunk.as_ref().map_or((&[], &[]), Chunk::as_slices)
     }
 
     /// Returns the number of items.
@@ -471,12 +428,8 @@ impl<T> Borrowed<'_, T> {
 impl<T> Drop for Borrowed<'_, T> {
     fn drop(&mut self) {
         if let Some(chunk) = self.chunk.take() {
-            #[cfg(loom)]
-            let items = *self.borrowed;
             *self.borrowed = 0;
-            chunk.commit_all();
-            #[cfg(loom)]
-            self.indices.popped(items);
+            chunk.take_out();
             tell_of_room(self.notices);
         }
     }
@@ -487,51 +440,5 @@ impl<T> Drop for Borrowed<'_, T> {
 fn tell_of_room(notices: Option<&Notices>) {
     if let Some(notices) = notices {
         notices.room().made();
-    }
-}
-
-/// rtrb's own indices are none of loom's atomics. These are, with the same orderings, so that a model shows either end an
-/// old index of the other, and finds an item that is dropped or changed before its reader has passed it.
-#[cfg(loom)]
-mod loom_indices {
-    use crate::sync::{AtomicU64, Ordering};
-
-    pub(super) struct Indices {
-        head: AtomicU64,
-        tail: AtomicU64,
-        /// Nothing but a place for loom to change threads: it does so before an access only if another thread's next access
-        /// depends on that, and it remembers no access but the last one of each atomic.
-        after_pop: AtomicU64,
-    }
-
-    impl Indices {
-        pub(super) fn new() -> Self {
-            Self { head: AtomicU64::new(0), tail: AtomicU64::new(0), after_pop: AtomicU64::new(0) }
-        }
-
-        pub(super) fn pushed(&self, items: usize) {
-            self.tail.store(self.tail.load(Ordering::Relaxed) + items as u64, Ordering::Release);
-        }
-
-        pub(super) fn popped(&self, items: usize) {
-            self.head.store(self.head.load(Ordering::Relaxed) + items as u64, Ordering::Release);
-            // Here the producer may take the items back, and what follows must not use them any more.
-            self.after_pop.store(0, Ordering::Relaxed);
-        }
-
-        /// Must be called before items are taken back.
-        pub(super) fn may_be_after_pop(&self) {
-            self.after_pop.load(Ordering::Relaxed);
-        }
-
-        /// For the producing end.
-        pub(super) fn unread(&self) -> usize {
-            (self.tail.load(Ordering::Relaxed) - self.head.load(Ordering::Acquire)) as usize
-        }
-
-        /// For the reading end.
-        pub(super) fn readable(&self) -> usize {
-            (self.tail.load(Ordering::Acquire) - self.head.load(Ordering::Relaxed)) as usize
-        }
     }
 }

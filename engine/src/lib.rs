@@ -112,6 +112,7 @@ mod summary;
 mod cache_lines;
 mod consumer_ring;
 mod gap_reasons;
+mod growing_ring;
 mod hub;
 mod joining;
 mod lending;

@@ -3,7 +3,7 @@
 //! `make test-models`.
 //!
 //! A ring is not modelled inside, because rtrb's own atomics take effect at once. Indices with its orderings stand beside
-//! them (in [`crate::lending`]), and where a hand-over has no ring, a model has a [`Slots`] in its place.
+//! them (in [`crate::growing_ring`]), and where a hand-over has no ring, a model has a [`Slots`] in its place.
 //! `docs/RELIABILITY.md` lists the changes that each model finds.
 
 use std::future::poll_fn;
@@ -15,6 +15,7 @@ use loom::future::block_on;
 use loom::thread;
 
 use crate::final_state::FinalState;
+use crate::growing_ring;
 use crate::notices::Notices;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::{
@@ -498,7 +499,8 @@ fn read_batch(consumer: &mut Consumer<Watched>) {
 /// handles of its own.
 #[test]
 fn an_item_is_not_reclaimed_before_it_was_read() {
-    for (buffer, has_handles) in [(2, false), (1, false), (2, true)] {
+    // The ring of three grows.
+    for (buffer, has_handles) in [(2, false), (1, false), (2, true), (3, false)] {
         check(2, move || {
             let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
             let mut consumer = subscribe_watched(&hub, buffer);
@@ -565,6 +567,81 @@ fn an_item_outlives_its_producer() {
             drop(producer.join().unwrap());
         });
     }
+}
+
+/// A consumer goes over to the second ring when nothing more can come in the first, and finds all items in order.
+#[test]
+fn a_ring_that_grows_loses_no_item() {
+    for polls_only in [false, true] {
+        check(3, move || {
+            let (mut publisher, hub) = publisher(0);
+            let mut consumer = subscribe(&hub, Start::Live).unwrap();
+            publisher.consumers();
+            let producer = thread::spawn(move || {
+                (0..3).for_each(|_| send(&mut publisher));
+                publisher
+            });
+            let mut received = Vec::new();
+            for _ in 0..2 {
+                if !polls_only || consumer.queued_items() > 0 {
+                    received.extend(consumer.try_recv_at(Timestamp::default()).map(|delivery| delivery.item.value));
+                }
+            }
+            let publisher = producer.join().unwrap();
+            received.extend(consumer.try_iter().map(|delivery| delivery.item.value));
+            assert_eq!(received, [0, 1, 2]);
+            drop(publisher);
+        });
+    }
+}
+
+/// A look at all queued items leaves out none between two of them, so that a skip drops as many as it has seen.
+#[test]
+fn a_look_at_both_rings_finds_no_hole() {
+    check(3, || {
+        let (mut producer, mut consumer, growth) = growing_ring::ring_from(2, 5);
+        let growth = Arc::new(growth);
+        assert!(producer.push_all([0].into_iter(), &growth));
+        let writes = {
+            let growth = Arc::clone(&growth);
+            thread::spawn(move || {
+                for item in 1..4 {
+                    assert!(producer.push_all([item].into_iter(), &growth));
+                }
+                producer
+            })
+        };
+        let mut seen = Vec::new();
+        consumer.for_each(Some(&growth), |item| seen.push(*item));
+        assert_eq!(seen, Vec::from_iter(0..seen.len()), "a hole");
+        assert!(consumer.len(Some(&growth)) >= seen.len(), "fewer than before");
+        drop(writes.join().unwrap());
+        assert_eq!(consumer.len(Some(&growth)), 4);
+    });
+}
+
+/// The producer never counts an item in the first ring beside one that is missing in the second.
+#[test]
+fn what_is_queued_in_both_rings_is_one_moment() {
+    check(3, || {
+        let (mut producer, mut consumer, growth) = growing_ring::ring_from(2, 5);
+        let growth = Arc::new(growth);
+        assert!(producer.push_all([0, 1].into_iter(), &growth));
+        assert!(producer.push_all([2, 3].into_iter(), &growth));
+        let reads = {
+            let growth = Arc::clone(&growth);
+            thread::spawn(move || {
+                for items in [2, 1] {
+                    assert!(!consumer.is_empty(Some(&growth)));
+                    consumer.chunk(items).unwrap().take_out();
+                }
+            })
+        };
+        let queued = producer.queued();
+        assert!([4, 2, 1].contains(&queued), "{queued} were never queued");
+        reads.join().unwrap();
+        assert_eq!(producer.queued(), 1);
+    });
 }
 
 /// Consumers that leave at the same time are all removed.

@@ -120,11 +120,14 @@ impl<T: Send + Sync> RingReader<T> {
     /// Returns the queued items before the newest one of this moment; `None` if there is none, or only the newest is kept.
     pub(crate) fn backlog(&mut self) -> Option<Backlog> {
         let Self::Queue(ring) = self else { return None };
-        ring.peek_all(|(front, back)| {
-            let newest = back.last().or(front.last())?.handle().stamp;
-            let all: u64 = front.iter().chain(back).map(|item| item.handle().stamp.blocks()).sum();
-            Some(Backlog { items: front.len() + back.len() - 1, blocks: all - newest.blocks(), newest })
-        })?
+        let (mut items, mut blocks, mut newest) = (0, 0, None);
+        ring.for_each(|item| {
+            items += 1;
+            blocks += item.stamp.blocks();
+            newest = Some(item.stamp);
+        });
+        let newest = newest?;
+        Some(Backlog { items: items - 1, blocks: blocks - newest.blocks(), newest })
     }
 
     /// Drops the first `items` queued items. Where only the newest item is kept, there is none before it to drop.

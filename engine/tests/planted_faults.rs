@@ -14,7 +14,7 @@ const SCHEDULES: u64 = 100_000;
 /// A fault: its description, the file, and the text that it replaces there.
 struct Fault(&'static str, &'static str, &'static str, &'static str);
 
-const FAULTS: [Fault; 25] = [
+const FAULTS: [Fault; 28] = [
     Fault(
         "a block that finds the capture ring full takes no sequence number",
         "block_writer.rs",
@@ -104,6 +104,24 @@ const FAULTS: [Fault; 25] = [
         "publisher.rs",
         "*remembered - oldest.stamp.blocks() >= *history_limit",
         "*remembered - oldest.stamp.blocks() + 1 >= *history_limit",
+    ),
+    Fault(
+        "a ring that has grown takes items beyond its length",
+        "growing_ring.rs",
+        "in_last + self.first.as_ref().map_or(0, |first| first.queued())",
+        "in_last",
+    ),
+    Fault(
+        "a consumer counts only the items in the ring that it reads",
+        "growing_ring.rs",
+        "self.ring.len() + in_second",
+        "self.ring.len() + 0 * in_second",
+    ),
+    Fault(
+        "a skip over both rings leaves its consumer in the first",
+        "lending.rs",
+        "while !self.ring.is_empty(growth(&self.shared)) && left > 0 {",
+        "while left > 0 && !self.ring.is_empty(growth(&self.shared)) {",
     ),
     Fault(
         "a start inside an item starts after it",
