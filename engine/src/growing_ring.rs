@@ -3,7 +3,11 @@
 //! A server has thousands of rings, of which nearly all have one or two items at any time; the slots that nobody needs would
 //! be the largest part of a listener's memory. rtrb's rings cannot grow. So the producing end makes a second ring when the
 //! first one is full, and hands over its reading end by the [`Growth`] that both ends share. The items in the first ring stay
-//! there and are read first; the producing end writes to the second only. The ring grows once, and never back.
+//! there and are read first, and behind them lies a mark; the producing end writes to the second only. The ring grows once, and
+//! never back.
+//!
+//! The mark is in the ring so that a reader that finds one item or none, as nearly all do, need not ask elsewhere for a second
+//! ring: that would be one cache line more for each of thousands.
 //!
 //! Both rings together never hold more items than the full length, so that nobody can tell them from one long ring.
 
@@ -34,22 +38,23 @@ pub(crate) fn ring<T>(slots: usize) -> (ProducingEnd<T>, ReadingEnd<T>, Growth<T
 
 /// The same with `first` slots from the beginning.
 pub(crate) fn ring_from<T>(first: usize, slots: usize) -> (ProducingEnd<T>, ReadingEnd<T>, Growth<T>) {
-    let (producer, consumer) = fixed_ring(first);
+    let may_grow = first < slots;
+    let (producer, consumer) = fixed_ring(first + usize::from(may_grow));
     let producer = ProducingEnd { ring: producer, capacity: slots, first: None };
-    let consumer = ReadingEnd { ring: consumer, second: OnceCell::new(), may_grow: first < slots };
+    let consumer = ReadingEnd { ring: consumer, second: OnceCell::new(), may_grow };
     (producer, consumer, Growth { has_grown: AtomicBool::new(false), second: AtomicCell::new(None) })
 }
 
 /// The way of the second ring's reading end to the consumer. Both ends are given the same one with each call.
 pub(crate) struct Growth<T> {
-    /// Whether there is a second ring. Stored after the last item was written to the first ring.
+    /// Whether there is a second ring. Stored after the mark was written to the first ring.
     has_grown: AtomicBool,
     /// Its reading end, until the consumer takes it.
     second: AtomicCell<Option<Box<FixedConsumer<T>>>>,
 }
 
 impl<T> Growth<T> {
-    /// Hands the reading end over. The store releases the items in the first ring to a consumer that sees it.
+    /// Hands the reading end over. The store releases what is in the first ring, the mark too, to a consumer that sees it.
     fn hand_over(&self, second: FixedConsumer<T>) {
         self.second.store(Some(Box::new(second)));
         self.has_grown.store(true, Ordering::Release);
@@ -83,7 +88,7 @@ impl<T> ProducingEnd<T> {
     /// Returns the items that were queued at the last look at the reading end.
     #[inline]
     pub(crate) fn cached_queued(&self) -> usize {
-        let in_first = self.first.as_ref().map_or(0, |first| first.cached_queued());
+        let in_first = self.first.as_ref().map_or(0, |first| before_mark(first.cached_queued()));
         self.ring.cached_queued() + in_first
     }
 
@@ -98,7 +103,7 @@ impl<T> ProducingEnd<T> {
         if let Some(first) = &self.first {
             first.indices.may_be_after_pop();
         }
-        in_last + self.first.as_ref().map_or(0, |first| first.queued())
+        in_last + self.first.as_ref().map_or(0, |first| before_mark(first.queued()))
     }
 
     /// Gives loom a place to change threads. Must be called before items are taken back.
@@ -113,24 +118,39 @@ impl<T> ProducingEnd<T> {
     /// Adds items, for which there must be room. Returns whether it did.
     #[inline]
     pub(crate) fn push_all(&mut self, items: impl ExactSizeIterator<Item = T>, growth: &Growth<T>) -> bool {
-        if self.first.is_some() || self.ring.cached_free() < items.len() {
+        if self.first.is_some() || self.ring.cached_free() < items.len() + usize::from(self.may_grow()) {
             self.make_room(items.len(), growth);
         }
-        self.ring.push_all(items)
+        self.ring.push_all(items.map(Some))
+    }
+
+    /// Returns whether the first ring is written to and may be followed by a second one. Its last slot is kept for the mark.
+    #[inline]
+    fn may_grow(&self) -> bool {
+        self.ring.capacity() < self.capacity
     }
 
     /// Makes the second ring if the first has no room, and drops the first once its items are read.
     #[cold]
     fn make_room(&mut self, items: usize, growth: &Growth<T>) {
-        if self.first.as_ref().is_some_and(|first| first.queued() == 0) {
+        if self.first.as_ref().is_some_and(|first| before_mark(first.queued()) == 0) {
             self.first = None;
         }
-        if self.ring.capacity() < self.capacity && self.ring.capacity() - self.ring.queued() < items {
+        if self.may_grow() && self.ring.capacity() - self.ring.queued() < items + 1 {
             let (producer, consumer) = fixed_ring(self.capacity);
-            self.first = Some(Box::new(std::mem::replace(&mut self.ring, producer)));
+            let mut first = std::mem::replace(&mut self.ring, producer);
+            // There is a slot for it. A consumer that finds it before the second ring was handed over is right to see nothing behind
+            // it: nothing is there yet.
+            first.push_all(std::iter::once(None));
             growth.hand_over(consumer);
+            self.first = Some(Box::new(first));
         }
     }
+}
+
+/// Returns how many items lie before the mark of a first ring, of so many slots in use. The mark is never taken out.
+fn before_mark(queued: usize) -> usize {
+    queued.saturating_sub(1)
 }
 
 /// The end that reads. Once its consumer has been told that no more comes, there may be no [`Growth`] for it any more.
@@ -139,29 +159,73 @@ pub(crate) struct ReadingEnd<T> {
     ring: FixedConsumer<T>,
     /// The second ring, from when this end has heard of it until the first one is empty.
     second: OnceCell<Box<FixedConsumer<T>>>,
-    /// Whether `ring` is the first ring of one that may grow.
+    /// Whether `ring` is the first ring of one that may grow, so that there may be a mark in it.
     may_grow: bool,
 }
 
-/// Items in order: these, and then, from where a ring wraps around, those.
-pub(crate) type Slices<'r, T> = (&'r [T], &'r [T]);
+/// Items in order, which lie in one ring.
+#[derive(Debug)]
+pub(crate) struct Slices<'r, T> {
+    /// These, and then, from where the ring wraps around, those.
+    front: &'r [Option<T>],
+    back: &'r [Option<T>],
+}
+
+impl<'r, T> Slices<'r, T> {
+    /// Those of no items.
+    pub(crate) const NONE: Self = Self { front: &[], back: &[] };
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.front.len() + self.back.len()
+    }
+
+    #[inline]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'r T> + use<'r, T> {
+        self.front.iter().chain(self.back).flatten()
+    }
+
+    #[inline]
+    pub(crate) fn first(&self) -> Option<&'r T> {
+        self.front.first()?.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn last(&self) -> Option<&'r T> {
+        self.back.last().or(self.front.last())?.as_ref()
+    }
+}
 
 impl<T> ReadingEnd<T> {
     /// Returns the number of items that are queued now.
+    #[inline]
     pub(crate) fn len(&self, growth: Option<&Growth<T>>) -> usize {
-        let in_second = self.second(growth).map_or(0, FixedConsumer::len);
-        self.ring.len() + in_second
+        let queued = self.ring.len();
+        let is_sure = !self.may_grow || queued == 0 || (queued == 1 && !self.is_at_mark());
+        if is_sure { queued } else { self.len_of_both(growth) }
+    }
+
+    /// The same where there may be a second ring. Just before that is handed over, the mark counts as an item.
+    #[cold]
+    fn len_of_both(&self, growth: Option<&Growth<T>>) -> usize {
+        // Asked first, so that a look at the first ring that comes after it shows all of its items, and the mark.
+        match self.second(growth) {
+            Some(second) => before_mark(self.ring.len()) + second.len(),
+            None if self.is_at_mark() => 0,
+            None => self.ring.len(),
+        }
+    }
+
+    /// Returns whether the mark is what comes next.
+    #[inline]
+    fn is_at_mark(&self) -> bool {
+        matches!(self.ring.ring.peek(), Ok(None))
     }
 
     /// Asks the processor to fetch what the next look reads.
     #[inline]
-    pub(crate) fn prefetch(&self, growth: Option<&Growth<T>>) {
+    pub(crate) fn prefetch(&self) {
         prefetch(self.ring.ring.buffer());
-        if self.may_grow
-            && let Some(growth) = growth
-        {
-            prefetch(&growth.has_grown);
-        }
     }
 
     /// Asks the processor to fetch the slot of the next item, if the ring that is read has one. Reads the index of the producer.
@@ -175,25 +239,22 @@ impl<T> ReadingEnd<T> {
     /// Returns the next item without taking it.
     #[inline]
     pub(crate) fn front(&mut self, growth: Option<&Growth<T>>) -> Option<&T> {
-        if self.is_empty(growth) { None } else { self.ring.ring.peek().ok() }
+        if self.is_empty(growth) { None } else { self.ring.ring.peek().ok()?.as_ref() }
     }
 
     /// Returns whether no item is queued. If one is, the ring that is read has it.
     #[inline]
     pub(crate) fn is_empty(&mut self, growth: Option<&Growth<T>>) -> bool {
-        self.ring.is_empty() && !(self.may_grow && growth.is_some_and(Growth::has_grown) && self.look_again(growth))
+        self.ring.is_empty() || (self.may_grow && self.is_at_mark() && !self.go_over(growth))
     }
 
-    /// Looks again, after the first ring was empty and there is a second one. Returns whether an item is queued.
+    /// Goes over to the second ring. Returns whether it has an item.
     #[cold]
-    fn look_again(&mut self, growth: Option<&Growth<T>>) -> bool {
-        // Items may have come to the first ring since, before the second was made. No more do now.
-        if self.ring.is_empty() {
-            self.second(growth);
-            let Some(second) = self.second.take() else { return false };
-            self.ring = *second;
-            self.may_grow = false;
-        }
+    fn go_over(&mut self, growth: Option<&Growth<T>>) -> bool {
+        self.second(growth);
+        // If it has not been handed over yet, there is nothing in it.
+        let Some(second) = self.second.take() else { return false };
+        (self.ring, self.may_grow) = (*second, false);
         !self.ring.is_empty()
     }
 
@@ -222,10 +283,11 @@ impl<T> ReadingEnd<T> {
         self.ring.cached_len()
     }
 
-    /// Returns the next items where they lie in the ring that is read, if it has as many.
+    /// Returns the next items where they lie in the ring that is read, if it has as many. A mark is none of them.
     #[inline]
     pub(crate) fn chunk(&mut self, items: usize) -> Option<Chunk<'_, T>> {
-        self.ring.chunk(items)
+        let ends_with_mark = self.may_grow && items > 0 && self.ring.chunk(items)?.slices().last().is_none();
+        self.ring.chunk(items - usize::from(ends_with_mark))
     }
 
     /// Shows the items that are queued now, in order.
@@ -240,16 +302,16 @@ impl<T> ReadingEnd<T> {
     }
 }
 
-/// The producing end of one of rtrb's rings.
+/// The producing end of one of rtrb's rings. `None` is the mark, and takes no room where an item is a pointer.
 struct FixedProducer<T> {
-    ring: rtrb::Producer<T>,
+    ring: rtrb::Producer<Option<T>>,
     #[cfg(loom)]
     indices: Arc<loom_indices::Indices>,
 }
 
 /// The reading end of one of rtrb's rings.
 struct FixedConsumer<T> {
-    ring: rtrb::Consumer<T>,
+    ring: rtrb::Consumer<Option<T>>,
     #[cfg(loom)]
     indices: Arc<loom_indices::Indices>,
 }
@@ -304,7 +366,7 @@ impl<T> FixedProducer<T> {
     }
 
     #[inline]
-    fn push_all(&mut self, items: impl ExactSizeIterator<Item = T>) -> bool {
+    fn push_all(&mut self, items: impl ExactSizeIterator<Item = Option<T>>) -> bool {
         #[cfg(loom)]
         let count = items.len();
         let Ok(chunk) = self.ring.write_chunk_uninit(items.len()) else { return false };
@@ -365,23 +427,23 @@ impl<T> FixedConsumer<T> {
 
     fn for_each(&mut self, look: impl FnMut(&T)) {
         if let Some(chunk) = self.chunk(self.len()) {
-            let (front, back) = chunk.as_slices();
-            front.iter().chain(back).for_each(look);
+            chunk.slices().iter().for_each(look);
         }
     }
 }
 
 /// Items where they lie in a ring. They stay there unless they are taken out.
 pub(crate) struct Chunk<'r, T> {
-    chunk: ReadChunk<'r, T>,
+    chunk: ReadChunk<'r, Option<T>>,
     #[cfg(loom)]
     indices: &'r loom_indices::Indices,
 }
 
 impl<T> Chunk<'_, T> {
     #[inline]
-    pub(crate) fn as_slices(&self) -> Slices<'_, T> {
-        self.chunk.as_slices()
+    pub(crate) fn slices(&self) -> Slices<'_, T> {
+        let (front, back) = self.chunk.as_slices();
+        Slices { front, back }
     }
 
     /// Drops all of them, and frees their slots.

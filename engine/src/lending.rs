@@ -315,7 +315,7 @@ impl<T> Borrower<T> {
     /// Asks the processor to fetch the indices of the ring.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        self.ring.prefetch(growth(&self.shared));
+        self.ring.prefetch();
     }
 
     /// Asks the processor to fetch the slot of the next item, if there is one. Reads the index of the producer.
@@ -353,7 +353,7 @@ impl<T> Borrower<T> {
         count: impl FnOnce(Slices<'_, T>) -> usize,
     ) -> Option<Borrowed<'_, T>> {
         let items = self.ring.cached_len().min(max_items);
-        let count = count(self.ring.chunk(items)?.as_slices());
+        let count = count(self.ring.chunk(items)?.slices());
         let chunk = self.ring.chunk(count)?;
         self.borrowed = count;
         Some(Borrowed { chunk: Some(chunk), borrowed: &mut self.borrowed, notices: self.notices.as_deref() })
@@ -370,7 +370,7 @@ impl<T> Borrower<T> {
         // Once for each of two rings. The last look goes over to the second one where the first is empty by now, so that a
         // borrow finds what follows.
         while !self.ring.is_empty(growth(&self.shared)) && left > 0 {
-            left -= self.borrow(left, |(front, back)| front.len() + back.len()).map_or(left, |borrowed| borrowed.len());
+            left -= self.borrow(left, |queued| queued.len()).map_or(left, |borrowed| borrowed.len());
         }
     }
 
@@ -414,8 +414,8 @@ pub(crate) struct Borrowed<'r, T> {
 
 impl<T> Borrowed<'_, T> {
     #[inline]
-    pub(crate) fn as_slices(&self) -> Slices<'_, T> {
-        self.chunk.as_ref().map_or((&[], &[]), Chunk::as_slices)
+    pub(crate) fn slices(&self) -> Slices<'_, T> {
+        self.chunk.as_ref().map_or(Slices::NONE, Chunk::slices)
     }
 
     /// Returns the number of items.

@@ -35,11 +35,11 @@ impl<T> Taken<'_, T> {
     /// Iterates over the items.
     #[inline]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Item<T>>> {
-        let (newest, (front, back)): (Option<&Arc<Item<T>>>, _) = match self {
-            Self::Queued(borrowed) => (None, borrowed.as_slices()),
-            Self::Newest(item) => (Some(item), (&[][..], &[][..])),
+        let (newest, queued): (Option<&Arc<Item<T>>>, _) = match self {
+            Self::Queued(borrowed) => (None, borrowed.slices()),
+            Self::Newest(item) => (Some(item), Slices::NONE),
         };
-        newest.into_iter().chain(front.iter().chain(back).map(Loan::handle))
+        newest.into_iter().chain(queued.iter().map(Loan::handle))
     }
 
     /// Returns the number of items.
@@ -56,8 +56,8 @@ impl<T> Taken<'_, T> {
     pub(crate) fn ends(&self) -> Option<(&Item<T>, &Item<T>)> {
         match self {
             Self::Queued(borrowed) => {
-                let (front, back) = borrowed.as_slices();
-                Some((front.first()?.handle(), back.last().or(front.last())?.handle()))
+                let queued = borrowed.slices();
+                Some((queued.first()?.handle(), queued.last()?.handle()))
             }
             Self::Newest(item) => Some((item, item)),
         }
@@ -155,16 +155,12 @@ impl<T: Send + Sync> RingReader<T> {
 
 /// Returns the number of items before the first gap.
 #[inline]
-fn count_unbroken<T>((front, back): Slices<'_, T>) -> usize {
-    let items = front.len() + back.len();
-    let (Some(first), Some(last)) = (front.first(), back.last().or(front.last())) else { return 0 };
+fn count_unbroken<T>(queued: Slices<'_, T>) -> usize {
+    let items = queued.len();
+    let (Some(first), Some(last)) = (queued.first(), queued.last()) else { return 0 };
     let next = first.handle().stamp.first();
     // Numbers only rise, and mostly an item has one: as many numbers as items means that none is missing.
-    if last.handle().stamp.next() - next == items as u64 {
-        items
-    } else {
-        count_following(next, front.iter().chain(back))
-    }
+    if last.handle().stamp.next() - next == items as u64 { items } else { count_following(next, queued.iter()) }
 }
 
 /// Counts the items from the sequence number `next` on up to the first gap, one by one.

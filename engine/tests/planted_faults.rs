@@ -108,14 +108,14 @@ const FAULTS: [Fault; 28] = [
     Fault(
         "a ring that has grown takes items beyond its length",
         "growing_ring.rs",
-        "in_last + self.first.as_ref().map_or(0, |first| first.queued())",
+        "in_last + self.first.as_ref().map_or(0, |first| before_mark(first.queued()))",
         "in_last",
     ),
     Fault(
         "a consumer counts only the items in the ring that it reads",
         "growing_ring.rs",
-        "self.ring.len() + in_second",
-        "self.ring.len() + 0 * in_second",
+        "before_mark(self.ring.len()) + second.len()",
+        "before_mark(self.ring.len()) + 0 * second.len()",
     ),
     Fault(
         "a skip over both rings leaves its consumer in the first",
