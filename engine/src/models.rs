@@ -39,6 +39,14 @@ fn subscribe(hub: &Hub<u64>, start: Start) -> Result<Consumer<u64>, SubscribeErr
     hub.subscribe(SubscribeOptions { overflow: OverflowPolicy::DropNewest, buffer: 4, start, histograms: false })
 }
 
+/// Makes a publisher and a consumer that it has admitted.
+fn admitted() -> (Publisher<u64>, Consumer<u64>) {
+    let (mut publisher, hub) = publisher(0);
+    let consumer = subscribe(&hub, Start::Live).unwrap();
+    publisher.consumers();
+    (publisher, consumer)
+}
+
 fn send(publisher: &mut Publisher<u64>) {
     publisher.send(publisher.next_sequence(), Timestamp::default());
 }
@@ -79,9 +87,7 @@ impl Wake for Count {
 #[test]
 fn an_item_wakes_a_waiting_consumer() {
     check(3, || {
-        let (mut publisher, hub) = publisher(0);
-        let mut consumer = subscribe(&hub, Start::Live).unwrap();
-        publisher.consumers();
+        let (mut publisher, mut consumer) = admitted();
         let producer = thread::spawn(move || {
             send(&mut publisher);
             send(&mut publisher);
@@ -167,9 +173,7 @@ fn the_history_wakes_a_waiting_consumer() {
 fn a_consumer_that_did_not_wait_is_not_woken_later() {
     for polls_only in [false, true] {
         check(3, move || {
-            let (mut publisher, hub) = publisher(0);
-            let mut consumer = subscribe(&hub, Start::Live).unwrap();
-            publisher.consumers();
+            let (mut publisher, mut consumer) = admitted();
             let producer = thread::spawn(move || {
                 send(&mut publisher);
                 publisher
@@ -195,9 +199,7 @@ fn a_consumer_that_did_not_wait_is_not_woken_later() {
 fn an_end_wakes_a_waiting_consumer_after_its_items() {
     for is_finished in [true, false] {
         check(3, move || {
-            let (mut publisher, hub) = publisher(0);
-            let mut consumer = subscribe(&hub, Start::Live).unwrap();
-            publisher.consumers();
+            let (mut publisher, mut consumer) = admitted();
             let producer = thread::spawn(move || {
                 send(&mut publisher);
                 if is_finished {
@@ -284,9 +286,7 @@ fn a_dropped_consumer_has_left() {
 #[test]
 fn close_wakes_a_waiting_consumer() {
     check(3, || {
-        let (mut publisher, hub) = publisher(0);
-        let mut consumer = subscribe(&hub, Start::Live).unwrap();
-        publisher.consumers();
+        let (mut publisher, mut consumer) = admitted();
         let stats = Arc::clone(consumer.stats());
         let closes = thread::spawn(move || stats.close());
         assert_eq!(receive(&mut consumer), Err(EndReason::Closed));
@@ -574,9 +574,7 @@ fn an_item_outlives_its_producer() {
 fn a_ring_that_grows_loses_no_item() {
     for polls_only in [false, true] {
         check(3, move || {
-            let (mut publisher, hub) = publisher(0);
-            let mut consumer = subscribe(&hub, Start::Live).unwrap();
-            publisher.consumers();
+            let (mut publisher, mut consumer) = admitted();
             let producer = thread::spawn(move || {
                 (0..3).for_each(|_| send(&mut publisher));
                 publisher
