@@ -276,6 +276,8 @@ pub(crate) struct Lease {
     converter: Option<Converter>,
     /// When the next sample of the period that has begun was captured.
     period_at: Timestamp,
+    /// Blocks of another server directly before the next one that were left out.
+    left_out: u64,
     stats: Arc<CaptureStats>,
 }
 
@@ -292,7 +294,7 @@ impl Lease {
         stats: Arc<CaptureStats>,
     ) -> Result<Self, String> {
         let converter = Converter::new(format, stream_format)?;
-        Ok(Self { slot, format, converter, period_at: Timestamp::default(), stats })
+        Ok(Self { slot, format, converter, period_at: Timestamp::default(), left_out: 0, stats })
     }
 
     pub(crate) fn slot(&self) -> &Arc<Slot> {
@@ -361,15 +363,19 @@ impl Lease {
         self.slot.lend(lent);
     }
 
-    /// Writes a block of another server, or leaves it out while the writer is not here. It cannot be converted, because it has a
-    /// number in the other server's format.
+    /// Writes a block of another server, or leaves it out while the writer is not here: if nothing stands for it later, it was lost
+    /// on the hop, because the other server had it. It cannot be converted, because it has a number in the other server's format.
     pub(crate) fn relay(&mut self, block: &RelayedBlock<'_>) -> Relay {
         self.slot.attempts.store(self.slot.attempts.load(Ordering::Relaxed) + 1, Ordering::Release);
         if self.converter.is_some() {
             return Relay::Refused;
         }
-        let Some(mut lent) = self.slot.take() else { return Relay::Refused };
-        let relay = lent.relay(block);
+        let lost_on_hop = block.lost_on_hop.saturating_add(std::mem::take(&mut self.left_out));
+        let Some(mut lent) = self.slot.take() else {
+            self.left_out = lost_on_hop.saturating_add(1);
+            return Relay::Refused;
+        };
+        let relay = lent.relay(&RelayedBlock { lost_on_hop, ..*block });
         self.slot.lend(lent);
         relay
     }
@@ -417,7 +423,7 @@ mod tests {
     use assert_no_alloc::assert_no_alloc;
 
     use super::*;
-    use crate::Capture;
+    use crate::{Capture, Origin};
 
     const START: Timestamp = Timestamp::from_nanos(1_000_000_000_000);
 
@@ -479,6 +485,38 @@ mod tests {
             capture.write(&period, START + Duration::from_millis(10 * number));
         }
         assert_eq!((stats.lost_source(), stats.blocks(), stats.next_sequence()), (10, 3, 13));
+    }
+
+    /// Guards against a reason that accuses the other server of what it had and sent.
+    #[test]
+    fn a_block_that_finds_the_writer_away_is_lost_on_the_hop() {
+        let format = format(48_000, 1);
+        let (mut capture, slot, stats, _reader) = lent(format);
+        let mut relay = |sequence: u64, lost_on_hop| {
+            capture.relay(&RelayedBlock {
+                epoch: 1,
+                sequence,
+                captured_at: format.time_of(START, format.position(sequence)),
+                origin: Origin::Source,
+                lost_on_hop,
+                is_past: false,
+                samples: &[0.5; 480],
+            })
+        };
+        assert_eq!(relay(0, 0), Relay::Taken { sequence: 0 });
+        let mut lent = slot.take().unwrap();
+        lent.writer.set_hop(true);
+        lent.begin_hole(START);
+        (1..=10).for_each(|_| lent.writer.write_silence());
+        // Up to 13 nothing came, and two come before the supervisor gives the writer back.
+        assert_eq!((relay(14, 13), relay(15, 0)), (Relay::Refused, Relay::Refused));
+        lent.end_hole();
+        slot.lend(lent);
+        assert_eq!(relay(16, 0), Relay::Taken { sequence: 16 });
+        assert_eq!((stats.lost_hop(), stats.lost_source()), (15, 0));
+        // What is missing later is not among them.
+        assert_eq!(relay(19, 1), Relay::Taken { sequence: 19 });
+        assert_eq!((stats.lost_hop(), stats.lost_source()), (16, 1));
     }
 
     /// Guards against positions that run ahead of time by what a frozen sound server has kept, where the supervisor gives the writer
