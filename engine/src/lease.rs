@@ -14,6 +14,7 @@ use dasp_sample::FromSample;
 
 use crate::block_writer::BlockWriter;
 use crate::converter::Converter;
+use crate::timeline::MAX_JITTER;
 use crate::{CaptureStats, Format, Relay, RelayedBlock, Timestamp};
 
 /// Length of a fade, where sound begins or ends that was not cut on purpose: long enough not to click.
@@ -24,8 +25,6 @@ const MAX_FILL_BLOCKS: u64 = 8;
 
 /// How long after a hole a device may still hand over what it has kept meanwhile, all at once: see [`Burst`].
 const BURST_SPAN: Duration = Duration::from_secs(1);
-/// A period that is early by less is jitter, or that of another latency: the timeline follows it.
-const MAX_JITTER: Duration = Duration::from_millis(60);
 
 /// The place where a lent writer lies while nobody writes, and the signs of life of one source. Each opened source has a slot
 /// of its own, so that one that was given up finds nothing.
@@ -191,6 +190,7 @@ impl Lent {
         if captured_at >= burst.over_at {
             self.burst = None;
         }
+        // Less is jitter, or another latency: the timeline follows it.
         if early > MAX_JITTER {
             self.leave_out(early);
         }

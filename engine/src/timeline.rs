@@ -5,13 +5,13 @@
 //! line are gathered in slots of half a second, and each slot is represented by its smallest offset, that of its most
 //! punctual period. Four slots decide:
 //!
-//! - all late by more than [`MIN_LOSS_NANOS`]: the device lost sound without reporting it. The caller advances its
+//! - all late by more than [`MAX_JITTER`]: the device lost sound without reporting it. The caller advances its
 //!   position by as much, and the line stays where it is, so that position and time stay one;
 //! - all early: the line was late, and moves to them;
 //! - some early: the line moves by [`MAX_EARLY_STEP_NANOS`] at most, because these may be the wrong ones;
 //! - a little late: that is clock drift, and the line follows slowly.
 //!
-//! A loss that is neither reported nor longer than [`MIN_LOSS_NANOS`] cannot be told from drift, and is followed as such.
+//! A loss that is neither reported nor longer than [`MAX_JITTER`] cannot be told from drift, and is followed as such.
 
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ const SLOT: Duration = Duration::from_millis(500);
 const SLOTS: u32 = 4;
 /// A larger offset of these slots is a loss, and a timestamp that is early by more is wrong. Well above the jitter of a
 /// sound server's periods (some milliseconds), and above the 2 ms that drift of 1000 ppm adds within four slots.
-const MIN_LOSS_NANOS: i64 = 60_000_000;
+pub(crate) const MAX_JITTER: Duration = Duration::from_millis(60);
+const MAX_JITTER_NANOS: i64 = MAX_JITTER.as_nanos() as i64;
 /// Farthest move of the line towards timestamps that are early in some slots only: drift of 1000 ppm.
 const MAX_EARLY_STEP_NANOS: i64 = 2_000_000;
 /// A larger offset is a loss at once: no sound server holds so much sound back. The machine was suspended, or this
@@ -103,14 +104,14 @@ impl Timeline {
             return 0;
         }
         let offset = self.offset(position, measured);
-        self.is_confirmed |= offset.saturating_abs() <= MIN_LOSS_NANOS;
+        self.is_confirmed |= offset.saturating_abs() <= MAX_JITTER_NANOS;
         if self.is_confirmed && offset > MAX_BURST_NANOS && offset <= MAX_LOSS_NANOS {
             return self.declare_all(offset);
         }
         let Some(observed) = self.neighbours.next(Observed { position, measured, offset }) else { return 0 };
         let Some((least, greatest)) = self.slots.add(observed) else { return 0 };
         let was_confirmed = std::mem::replace(&mut self.is_confirmed, true);
-        if least > MIN_LOSS_NANOS && least <= MAX_LOSS_NANOS && was_confirmed {
+        if least > MAX_JITTER_NANOS && least <= MAX_LOSS_NANOS && was_confirmed {
             let frames = self.declare(least);
             // The caller advances its position by them, so what was observed here is that much less late. Without this, the
             // same loss would count once more in the next slots, in place of another one.
@@ -124,7 +125,7 @@ impl Timeline {
     /// Returns by how many nanoseconds the line moves, where four slots are after it by `least` to `greatest` and show no
     /// loss.
     fn correction(&self, least: i64, greatest: i64) -> i64 {
-        if least > MIN_LOSS_NANOS {
+        if least > MAX_JITTER_NANOS {
             // The first timestamp was wrong, or the clock was set.
             least
         } else if least >= 0 {
@@ -211,7 +212,7 @@ impl Neighbours {
     fn next(&mut self, next: Observed) -> Option<Observed> {
         let observed = self.waiting.replace(next)?;
         let before = self.before.replace(observed.offset).unwrap_or(next.offset);
-        let is_wrong = before.min(next.offset).saturating_sub(observed.offset) > MIN_LOSS_NANOS;
+        let is_wrong = before.min(next.offset).saturating_sub(observed.offset) > MAX_JITTER_NANOS;
         (!is_wrong).then_some(observed)
     }
 
