@@ -507,7 +507,8 @@ impl Stats {
     /// Returns one past the last sequence number that the fan-out has offered this consumer.
     pub(crate) fn offered_next(&self) -> u64 {
         let ProducerCounts { first, overflow, source, history, accepted, .. } = &*self.producer;
-        [first, overflow, source, history, accepted].map(|count| count.load(Ordering::Acquire)).iter().sum()
+        let Signals { hop, .. } = &*self.signals;
+        [first, overflow, source, history, hop, accepted].map(|count| count.load(Ordering::Acquire)).iter().sum()
     }
 
     /// Returns the first sequence number and the burst in blocks, once the fan-out has admitted the consumer.

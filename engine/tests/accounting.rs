@@ -645,6 +645,23 @@ fn skip_to_live_goes_to_the_newest_with_one_gap() {
     assert_eq!((snapshot.lost.of(Loss::SkippedToLive), snapshot.lost.of(Loss::Overflow)), (14 + 20, 80));
 }
 
+/// Guards against a consumer that stays behind for ever after a loss whose reason is not counted as offered.
+#[test]
+fn skip_to_live_skips_after_losses_of_every_reason() {
+    for reason in [Loss::Source, Loss::Hop] {
+        let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+        let mut consumer = subscribe(&hub, OverflowPolicy::SkipToLive, 10);
+        send(&mut publisher, 1);
+        assert_eq!(drain(&mut consumer), [(0, None)]);
+        publisher.lose_to(101, reason);
+        send(&mut publisher, 1);
+        assert_eq!(drain(&mut consumer), [(101, Some(Gap { from: 1, items: 100, reason }))]);
+        send(&mut publisher, 15);
+        let gap = Gap { from: 102, items: 14, reason: Loss::SkippedToLive };
+        assert_eq!(drain(&mut consumer), [(116, Some(gap))], "after a loss of the {reason:?}");
+    }
+}
+
 #[test]
 fn skip_to_live_keeps_deliberate_lag_and_no_more() {
     let (mut publisher, hub) = Publisher::new(PublisherOptions { history: 100, ..PublisherOptions::default() });
