@@ -236,6 +236,11 @@ impl BlockWriter {
         self.numbering.clone().number(block, is_first, due)
     }
 
+    /// Returns how many numbers are missing before a block of another server.
+    pub(crate) fn missing_before(&self, block: &RelayedBlock<'_>) -> u64 {
+        self.number_of(block).map_or(0, |number| number.saturating_sub(self.sequence))
+    }
+
     /// Returns whether a block of another server may be the first of the stream, and the number that it has by its time.
     fn place_of(&self, block: &RelayedBlock<'_>) -> (bool, u64) {
         let due = self.sequence + self.format.nearest_block(block.captured_at.since(self.due()));

@@ -14,7 +14,7 @@ use dasp_sample::FromSample;
 
 use crate::block_writer::BlockWriter;
 use crate::converter::Converter;
-use crate::timeline::MAX_JITTER;
+use crate::timeline::{MAX_BURST, MAX_JITTER};
 use crate::{CaptureStats, Format, Relay, RelayedBlock, Timestamp};
 
 /// Length of a fade, where sound begins or ends that was not cut on purpose: long enough not to click.
@@ -81,7 +81,7 @@ pub(crate) struct Lent {
     pub(crate) writer: BlockWriter,
     /// Whether a hole lies before the source's next sample.
     is_back: bool,
-    /// Frames of the source that lie before the end of the hole.
+    /// Frames to come that are left out, because the hole has their place.
     skip_frames: u64,
     /// The burst that may follow the hole.
     burst: Option<Burst>,
@@ -105,7 +105,7 @@ impl Lent {
 
     /// Ends the hole with the source's next sample.
     pub(crate) fn end_hole(&mut self) {
-        self.is_back = true;
+        (self.is_back, self.burst) = (true, None);
     }
 
     fn write<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp)
@@ -115,7 +115,6 @@ impl Lent {
         if std::mem::take(&mut self.is_back) {
             self.align(captured_at);
         }
-        self.leave_out_burst(captured_at);
         if self.skip_frames == 0 && self.fade.is_over() {
             return self.writer.write(samples, captured_at);
         }
@@ -178,25 +177,31 @@ impl Lent {
         for _ in 0..missing.min(MAX_FILL_BLOCKS) {
             self.writer.write_silence();
         }
-        self.leave_out(self.writer.due().since(captured_at));
+        let early = self.writer.due().since(captured_at);
+        self.leave_out(early);
         self.writer.end_hole();
-        self.burst = Some(Burst { over_at: captured_at + BURST_SPAN, early_before: Duration::ZERO });
+        self.burst = Some(Burst { over_at: captured_at + BURST_SPAN, early_before: early });
     }
 
     /// Leaves out what comes in a burst after a hole: its place in time has been filled, and behind it everything would be early.
+    /// Called once for a period, which was captured at `captured_at`.
     fn leave_out_burst(&mut self, captured_at: Timestamp) {
         let Some(burst) = &mut self.burst else { return };
         let early = burst.early(self.writer.due().since(captured_at));
-        if captured_at >= burst.over_at {
-            self.burst = None;
-        }
-        // Less is jitter, or another latency: the timeline follows it.
-        if early > MAX_JITTER {
+        let is_over = captured_at >= burst.over_at;
+        if early > MAX_BURST {
+            // Nothing keeps so much sound. The time by which the hole ended was wrong, and the timeline gets over that.
+            (self.burst, self.skip_frames) = (None, 0);
+        } else if early > MAX_JITTER || self.skip_frames > 0 {
+            // Less is jitter, or another latency, which the timeline follows.
             self.leave_out(early);
+        }
+        if is_over && self.skip_frames == 0 {
+            self.burst = None;
         }
     }
 
-    /// Leaves out the source's next frames of this span, and fades in after them.
+    /// Leaves out the next frames of this span, and fades in after them.
     fn leave_out(&mut self, span: Duration) {
         self.skip_frames = (span.as_nanos() * u128::from(self.writer.format().rate_hz()) / 1_000_000_000) as u64;
         self.fade.restart();
@@ -214,7 +219,7 @@ fn write_floats(writer: &mut BlockWriter, samples: &[f32], captured_at: Timestam
 /// follows is early, by more and more.
 #[derive(Debug)]
 struct Burst {
-    /// When nothing more of it can come.
+    /// When nothing more of it can begin.
     over_at: Timestamp,
     /// By how much the period before was early.
     early_before: Duration,
@@ -267,6 +272,35 @@ pub(crate) fn fade_frames(format: Format) -> u32 {
     ((FADE.as_secs_f64() * f64::from(format.rate_hz())) as u32).clamp(1, format.block_frames())
 }
 
+/// Blocks of another server that were left out because the writer was not here.
+#[derive(Clone, Copy, Debug)]
+struct LeftOut {
+    epoch: u64,
+    /// Number of the last one.
+    sequence: u64,
+    /// How many they are, with those that were lost on the hop before one of them.
+    blocks: u64,
+}
+
+impl LeftOut {
+    /// Adds a block to those before it.
+    fn with(before: Option<Self>, block: &RelayedBlock<'_>) -> Self {
+        let blocks = before.map_or(0, |before| before.blocks).saturating_add(block.lost_on_hop).saturating_add(1);
+        Self { epoch: block.epoch, sequence: block.sequence, blocks }
+    }
+
+    fn is_before(&self, block: &RelayedBlock<'_>) -> bool {
+        self.epoch == block.epoch && self.sequence < block.sequence
+    }
+
+    /// Returns how many of the `missing` blocks before this one the other server has sent. Those after the left-out ones are the last of
+    /// them.
+    fn lost_on_hop(&self, block: &RelayedBlock<'_>, missing: u64) -> u64 {
+        let after = block.sequence - self.sequence - 1;
+        block.lost_on_hop.min(after).saturating_add(self.blocks.min(missing.saturating_sub(after)))
+    }
+}
+
 /// The right to write, which a source holds as a part of its [`Capture`](crate::Capture).
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -276,8 +310,10 @@ pub(crate) struct Lease {
     converter: Option<Converter>,
     /// When the next sample of the period that has begun was captured.
     period_at: Timestamp,
-    /// Blocks of another server directly before the next one that were left out.
-    left_out: u64,
+    /// Whether nothing of that period was written yet.
+    begins_period: bool,
+    /// The blocks of another server that were left out last.
+    left_out: Option<LeftOut>,
     stats: Arc<CaptureStats>,
 }
 
@@ -294,7 +330,15 @@ impl Lease {
         stats: Arc<CaptureStats>,
     ) -> Result<Self, String> {
         let converter = Converter::new(format, stream_format)?;
-        Ok(Self { slot, format, converter, period_at: Timestamp::default(), left_out: 0, stats })
+        Ok(Self {
+            slot,
+            format,
+            converter,
+            period_at: Timestamp::default(),
+            begins_period: false,
+            left_out: None,
+            stats,
+        })
     }
 
     pub(crate) fn slot(&self) -> &Arc<Slot> {
@@ -330,10 +374,19 @@ impl Lease {
 
     /// Begins a period whose first sample was captured at `captured_at`.
     pub(crate) fn begin_period(&mut self, captured_at: Timestamp) {
-        self.period_at = captured_at;
+        (self.period_at, self.begins_period) = (captured_at, true);
     }
 
-    /// Writes samples of the period that has begun, as [`write`](Self::write) does.
+    /// Writes a period at once, as [`append`](Self::append) does. Fit for a callback.
+    pub(crate) fn write<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp)
+    where
+        f32: FromSample<S>,
+    {
+        self.begin_period(captured_at);
+        self.append(samples);
+    }
+
+    /// Writes samples of the period that has begun, or drops them while the writer is not here. Fit for a callback.
     pub(crate) fn append<S: Copy>(&mut self, samples: &[S])
     where
         f32: FromSample<S>,
@@ -341,14 +394,6 @@ impl Lease {
         let captured_at = self.period_at;
         let frames = samples.len() / usize::from(self.format.channels());
         self.period_at = self.format.time_of(captured_at, frames as u64);
-        self.write(samples, captured_at);
-    }
-
-    /// Writes samples, or drops them while the writer is not here. Fit for a callback.
-    pub(crate) fn write<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp)
-    where
-        f32: FromSample<S>,
-    {
         // One writer, so no locked addition is needed.
         self.slot.attempts.store(self.slot.attempts.load(Ordering::Relaxed) + 1, Ordering::Release);
         let Some(mut lent) = self.slot.take() else {
@@ -356,6 +401,9 @@ impl Lease {
             self.converter.iter_mut().for_each(Converter::discard);
             return;
         };
+        if std::mem::take(&mut self.begins_period) {
+            lent.leave_out_burst(captured_at);
+        }
         match &mut self.converter {
             Some(converter) => converter.convert(samples, captured_at, |samples, at| lent.write_floats(samples, at)),
             None => lent.write(samples, captured_at),
@@ -370,11 +418,13 @@ impl Lease {
         if self.converter.is_some() {
             return Relay::Refused;
         }
-        let lost_on_hop = block.lost_on_hop.saturating_add(std::mem::take(&mut self.left_out));
+        let before = self.left_out.take().filter(|before| before.is_before(block));
         let Some(mut lent) = self.slot.take() else {
-            self.left_out = lost_on_hop.saturating_add(1);
+            self.left_out = Some(LeftOut::with(before, block));
             return Relay::Refused;
         };
+        let lost_on_hop =
+            before.map_or(block.lost_on_hop, |before| before.lost_on_hop(block, lent.writer.missing_before(block)));
         let relay = lent.relay(&RelayedBlock { lost_on_hop, ..*block });
         self.slot.lend(lent);
         relay
@@ -441,6 +491,20 @@ mod tests {
         (Capture::lent(lease), slot, stats, reader)
     }
 
+    /// Relays a block of another server, with so many directly before it that did not come.
+    fn relay(capture: &mut Capture, sequence: u64, lost_on_hop: u64) -> Relay {
+        let format = format(48_000, 1);
+        capture.relay(&RelayedBlock {
+            epoch: 1,
+            sequence,
+            captured_at: format.time_of(START, format.position(sequence)),
+            origin: Origin::Source,
+            lost_on_hop,
+            is_past: false,
+            samples: &[0.5; 480],
+        })
+    }
+
     #[test]
     fn a_slot_takes_no_lock() {
         assert!(AtomicCell::<Option<Box<Lent>>>::is_lock_free());
@@ -492,17 +556,7 @@ mod tests {
     fn a_block_that_finds_the_writer_away_is_lost_on_the_hop() {
         let format = format(48_000, 1);
         let (mut capture, slot, stats, _reader) = lent(format);
-        let mut relay = |sequence: u64, lost_on_hop| {
-            capture.relay(&RelayedBlock {
-                epoch: 1,
-                sequence,
-                captured_at: format.time_of(START, format.position(sequence)),
-                origin: Origin::Source,
-                lost_on_hop,
-                is_past: false,
-                samples: &[0.5; 480],
-            })
-        };
+        let mut relay = |sequence: u64, lost_on_hop| relay(&mut capture, sequence, lost_on_hop);
         assert_eq!(relay(0, 0), Relay::Taken { sequence: 0 });
         let mut lent = slot.take().unwrap();
         lent.writer.set_hop(true);
@@ -546,18 +600,74 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_single_early_timestamp_after_a_hole_takes_no_sound() {
-        let (mut capture, slot, stats, _reader) = lent(format(48_000, 1));
-        let period = vec![0.5_f32; 480];
+    /// Makes a lent capture whose source is about to come back after a hole.
+    fn back(source: Format) -> (Capture, Arc<CaptureStats>, rtrb::Consumer<u32>) {
+        let (capture, slot, stats, reader) = lent(source);
         let mut lent = slot.take().unwrap();
         lent.begin_hole(START);
         lent.end_hole();
         slot.lend(lent);
-        for number in 0..20 {
-            let early = Duration::from_millis(if number == 10 { 500 } else { 0 });
-            capture.write(&period, START + Duration::from_millis(10 * number) - early);
+        (capture, stats, reader)
+    }
+
+    #[test]
+    fn a_single_early_timestamp_after_a_hole_takes_no_sound() {
+        for rate_hz in [48_000, 44_100, 96_000] {
+            let source = format(rate_hz, 1);
+            let portion = vec![0.5_f32; source.block_samples() / 2];
+            let blocks = [0, 500].map(|early| {
+                let (mut capture, stats, _reader) = back(source);
+                for number in 0..20 {
+                    let early = Duration::from_millis(if number == 10 { early } else { 0 });
+                    let at = START + Duration::from_millis(10 * number) - early;
+                    // In two portions, as a device's integers come: both have the time of one period.
+                    capture.begin_period(source.block_samples(), at, at);
+                    capture.append(&portion);
+                    capture.append(&portion);
+                }
+                (stats.blocks(), stats.next_sequence())
+            });
+            assert_eq!(blocks[0], blocks[1], "{rate_hz} Hz");
         }
-        assert_eq!((stats.blocks(), stats.next_sequence()), (20, 20));
+    }
+
+    /// Guards against a source that is silent for as long as its timestamp was wrong: a hole that one such has ended, or two early ones.
+    #[test]
+    fn wrong_timestamps_after_a_hole_do_not_silence_a_source() {
+        let hour = Duration::from_secs(3600);
+        for (wrong, is_late, lost) in [(0..1, true, 0), (5..7, false, 2), (0..1, false, 100)] {
+            let (mut capture, stats, mut reader) = back(format(48_000, 1));
+            for number in 0..1000 {
+                let at = START + Duration::from_millis(10 * number);
+                let at = match wrong.contains(&number) {
+                    false => at,
+                    true if is_late => at + hour,
+                    true => at - Duration::from_secs(1),
+                };
+                capture.write(&[0.5_f32; 480], at);
+                while reader.pop().is_ok() {}
+            }
+            // The silence that fills a hole is at most eight blocks.
+            assert!((1000 - lost - 2..=1008).contains(&stats.blocks()), "{wrong:?}: {} blocks", stats.blocks());
+        }
+    }
+
+    /// Guards against an excuse for the other server's own losses, where silence stands for what was left out.
+    #[test]
+    fn what_the_other_server_did_not_have_is_not_lost_on_the_hop() {
+        let format = format(48_000, 1);
+        let (mut capture, slot, stats, _reader) = lent(format);
+        let mut relay = |sequence: u64, lost_on_hop| relay(&mut capture, sequence, lost_on_hop);
+        relay(0, 0);
+        let mut lent = slot.take().unwrap();
+        lent.writer.set_hop(true);
+        lent.begin_hole(START);
+        (1..=10).for_each(|_| lent.writer.write_silence());
+        assert_eq!((relay(9, 8), relay(10, 0)), (Relay::Refused, Relay::Refused));
+        lent.end_hole();
+        slot.lend(lent);
+        // The blocks from 11 to 13 were not there, and 14 did not come.
+        assert_eq!(relay(15, 1), Relay::Taken { sequence: 15 });
+        assert_eq!((stats.lost_hop(), stats.lost_source()), (11, 3));
     }
 }

@@ -31,7 +31,8 @@ const MAX_JITTER_NANOS: i64 = MAX_JITTER.as_nanos() as i64;
 const MAX_EARLY_STEP_NANOS: i64 = 2_000_000;
 /// A larger offset is a loss at once: no sound server holds so much sound back. The machine was suspended, or this
 /// process was stopped.
-const MAX_BURST_NANOS: i64 = 60_000_000_000;
+pub(crate) const MAX_BURST: Duration = Duration::from_secs(60);
+const MAX_BURST_NANOS: i64 = MAX_BURST.as_nanos() as i64;
 /// A larger offset, a year, is no loss. No machine sleeps so long: its clock was set, and the line follows it.
 const MAX_LOSS_NANOS: i64 = 365 * 86_400 * 1_000_000_000;
 
