@@ -76,6 +76,16 @@ impl RemoteClock {
         Some(Offset { nanos: best.offset_nanos, error_nanos: aged(best) })
     }
 
+    /// Returns by how much times are moved at `now`, and how exact that is; `None` before the first round trip.
+    #[must_use]
+    pub fn applied(&self, now: Timestamp) -> Option<Offset> {
+        let best = self.offset(now)?;
+        // The first round trip is followed at once.
+        let nanos = self.applied.filter(|(_, is_measured)| *is_measured).map_or(best.nanos, |(applied, _)| applied);
+        let error_nanos = best.error_nanos.saturating_add(nanos.abs_diff(best.nanos));
+        Some(Offset { nanos, error_nanos })
+    }
+
     /// Maps the time at which a block was captured to this server's clock. The block was sent at `sent_nanos` and came at `now`. Without
     /// a round trip, the quickest of the last blocks counts as having come in no time.
     pub fn map(&mut self, remote_nanos: u64, sent_nanos: u64, now: Timestamp) -> Timestamp {
@@ -156,8 +166,11 @@ mod tests {
         assert_eq!(clock.map(there(10), there(20), here(22)), here(13) - Duration::from_micros(100));
         clock.observe(here(22), there(23), there(23), here(24));
         assert_eq!(clock.map(there(20), there(30), here(32)), here(20), "with one, times are right at once");
+        assert_eq!(clock.applied(here(32)), clock.offset(here(32)));
         // A better one moves them by a tenth of a millisecond a block.
         clock.observe(here(33), there(32), there(32), here(33));
+        let wrong_by = clock.applied(here(33)).unwrap().error_nanos;
+        assert_eq!(wrong_by, MILLI, "they are still those of the one before");
         let mut last = here(20);
         for n in 3..40 {
             let at = clock.map(there(10 * n), there(10 * n + 10), here(10 * n + 12));

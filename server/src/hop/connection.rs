@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::message::clock_subject;
 use crate::config::NatsUrl;
@@ -26,7 +27,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// Commands that wait for the connection, such as blocks to be published. Few, so that blocks wait where they are counted.
 const COMMANDS: usize = 64;
 /// How long to wait for the answer that the server has done everything so far.
-const CONFIRM_TIMEOUT: Duration = Duration::from_millis(500);
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+/// All refusals of what was asked at once come within this.
+const REFUSALS_SPAN: Duration = Duration::from_millis(500);
 
 /// A connection.
 pub(crate) struct Connection {
@@ -114,14 +117,22 @@ impl Connection {
     }
 
     /// Waits until the server has done everything that it was told so far, by a request about the clock. Where
-    /// requests are not permitted, that is only likely.
+    /// requests are not permitted, and where the server does not answer, that is only likely.
     ///
     /// # Errors
     ///
     /// When the server refuses something of `subject`.
     pub(crate) async fn confirm(&self, subject: &str) -> Result<(), String> {
-        let request = self.client.request(clock_subject(subject), "".into());
-        let _ = tokio::time::timeout(CONFIRM_TIMEOUT, request).await;
+        // Where the request is refused, that comes after the refusals of all before it.
+        let refused = async {
+            self.refused().await;
+            sleep(REFUSALS_SPAN).await;
+        };
+        tokio::select! {
+            _ = self.client.request(clock_subject(subject), "".into()) => {}
+            () = refused => {}
+            () = sleep(CONFIRM_TIMEOUT) => {}
+        }
         match self.signals.take_refusal(|refusal| is_about(refusal, subject)) {
             Some(refusal) => Err(refusal),
             None => Ok(()),
@@ -150,6 +161,17 @@ impl Connection {
         loop {
             let news = self.signals.news.notified();
             if !self.is_up() {
+                return;
+            }
+            news.await;
+        }
+    }
+
+    /// Waits until the server has refused something. That remains to be told by [`Connection::news`].
+    async fn refused(&self) {
+        loop {
+            let news = self.signals.news.notified();
+            if self.has_refusals() {
                 return;
             }
             news.await;

@@ -32,7 +32,7 @@ pub struct InFlight {
     /// How many of them were sent before this connection, and before its newest mark.
     before: u64,
     marked: u64,
-    /// How many of them NATS has read; `None` before the first mark of this connection is back.
+    /// How many of them NATS has read; `None` before the first mark of this connection is back, and where marks are not permitted.
     read: Option<u64>,
 }
 
@@ -61,7 +61,12 @@ impl InFlight {
         self.sent += 1;
     }
 
-    /// Returns the mark to be sent now, if one is due. Where marks are not permitted, the first one is refused, and no other follows.
+    /// Takes note that marks are not permitted any more: nothing is known from now on, and there is room.
+    pub fn forget(&mut self) {
+        self.read = None;
+    }
+
+    /// Returns the mark to be sent now, if one is due. Where marks are not permitted, the first one is refused, and no other is due.
     #[must_use]
     pub fn due_mark(&mut self) -> Option<Vec<u8>> {
         let is_due = self.read.is_some() && (self.sent - self.marked) * MARKS >= self.most;
@@ -130,6 +135,16 @@ mod tests {
     fn without_marks_there_is_room_and_one_is_sent_for_each_connection() {
         let mut in_flight = InFlight::new(7, 16);
         let _ = in_flight.connect();
+        assert_eq!(send(&mut in_flight, 1000), (1000, Vec::new()));
+    }
+
+    #[test]
+    fn there_is_room_once_marks_are_not_permitted_any_more() {
+        let mut in_flight = InFlight::new(7, 16);
+        let first = in_flight.connect();
+        in_flight.take(&first);
+        assert_eq!(send(&mut in_flight, 100).0, 16);
+        in_flight.forget();
         assert_eq!(send(&mut in_flight, 1000), (1000, Vec::new()));
     }
 

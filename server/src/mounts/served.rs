@@ -28,7 +28,7 @@ use crate::sink::pushes::Pushes;
 use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError, Opened, PutInput, Started};
 
-/// How far an encoder may fall behind before it skips to live.
+/// How far an encoder may fall behind before it skips to live, at least: as far as a listener, if that is farther.
 const ENCODER_BUFFER: Duration = Duration::from_secs(1);
 /// The status that is pushed to pages is made at most this often: twice for each of its events.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
@@ -132,7 +132,7 @@ impl ServedMount {
         let epoch = Timestamp::now().unix_nanos();
         let format = mount.format();
         let history = format.blocks_in(config.capture.history) as usize;
-        let buffer = format.blocks_in(ENCODER_BUFFER) as usize;
+        let buffer = format.blocks_in(ENCODER_BUFFER.max(config.delivery.buffer)) as usize;
         let encoders =
             Encoders::new(mount.hub().clone(), format, history, buffer, shards.wakers(), Arc::clone(mount.metadata()));
         let publishing = Publisher::start(&config.publish, stream, &encoders, epoch, mount.metadata())?;

@@ -335,7 +335,9 @@ impl<F: Form> Worker<F> {
         self.titled = None;
         link.mark(self.in_flight.connect()).await;
         loop {
-            while self.in_flight.has_room()
+            // What a lost connection would not take can wait for the next one.
+            while link.connection.is_up()
+                && self.in_flight.has_room()
                 && let Some(delivery) = self.waiting.pop_front()
             {
                 self.send(link, &delivery).await;
@@ -359,11 +361,16 @@ impl<F: Form> Worker<F> {
                         self.tell_replay(Err(forbidden(&self.url, &why)));
                         keeping.set(keep(Instant::now() + KEEP_INTERVAL));
                     }
-                    // Both are a help; without the permission for them, it goes on.
-                    News::Refused(why) if why.contains("Publish to") && is_about(&why, &link.clock_subject) => {
-                        tracing::warn!("it cannot be seen how far NATS has read: {}", forbidden(&self.url, &why));
+                    // Marks and answers about the clock are a help; without the permission for them, it goes on.
+                    News::Refused(why) => {
+                        let is_on_clock = is_about(&why, &link.clock_subject);
+                        if is_on_clock {
+                            self.in_flight.forget();
+                        }
+                        let is_mark = is_on_clock && why.contains("Publish to");
+                        let what = if is_mark { "it cannot be seen how far NATS has read" } else { "others cannot compare clocks" };
+                        tracing::warn!("{what}: {}", forbidden(&self.url, &why));
                     }
-                    News::Refused(why) => tracing::warn!("others cannot compare clocks: {}", forbidden(&self.url, &why)),
                     // A mark may be among what was dropped.
                     News::Slow => {
                         link.mark(self.in_flight.mark()).await;

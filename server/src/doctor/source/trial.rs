@@ -7,8 +7,8 @@ use aircheck_engine::{Stream, StreamError, StreamOptions, SubscribeOptions};
 
 use crate::config::CaptureConfig;
 
-/// Longest wait for the first sound: that of an idle sound server takes up to 2 s.
-const FIRST_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest wait for the first sound, as of a source that goes on the air: that of an idle sound server takes up to 2 s.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Length of the sound that is heard from its first block on: enough that a live microphone has noise in it.
 const SPAN: Duration = Duration::from_millis(500);
 

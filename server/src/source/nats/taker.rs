@@ -288,7 +288,7 @@ impl Taker {
                             self.note_title(title);
                         }
                     }
-                    self.account.set_clock(self.clock.offset(Timestamp::now()));
+                    self.account.set_clock(self.clock.applied(Timestamp::now()));
                     clock_due = Instant::now() + if self.clocks < FIRST_CLOCKS { FIRST_CLOCK_INTERVAL } else { CLOCK_INTERVAL };
                     request.set(ask_clock(connection.client.clone(), clock_subject.clone(), clock_due));
                 }
