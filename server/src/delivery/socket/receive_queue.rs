@@ -335,7 +335,7 @@ impl ReceiveQueue {
             // What was missing from the window still is. Pages are longer than others now and then while they are read.
             self.raised += (window - window_before) as u32;
         }
-        let narrowed = u64::from(self.raised).saturating_sub(window);
+        let narrowed = u64::from(self.raised).saturating_sub(window + recounted(self.raised.into()));
         // A step of the window shows no more than the last packet, for all of which half of its bytes stand: as many bytes as it has
         // may reach into one before it.
         let last_packet = packet_bytes / 2;
@@ -382,6 +382,13 @@ impl ReceiveQueue {
         let shown_at_least = (narrowed * MIN_UNREAD_TENTHS / 10).min(most);
         if is_narrowing || is_certain { late_bytes.max(shown_at_least) } else { of_window }
     }
+}
+
+/// Returns by how much a window of so many bytes may narrow although everything is read. A kernel that counts the memory of segments anew
+/// changes its window by a 256th of its buffer at a time (`scaling_ratio`): by 32 KiB where that has 8 MiB. It takes nothing back, so the
+/// window narrows by each byte that comes, as that of a program that reads nothing.
+fn recounted(window: u64) -> u64 {
+    if window >= LARGE_WINDOW_BYTES { window / RECOUNTED_PART } else { 0 }
 }
 
 /// Returns whether a window that has `narrowed` while so many bytes came narrows as that of a program that reads nothing.
