@@ -1,4 +1,5 @@
-//! What the programs of this machine have received and not read, by the addresses of their sockets as rows have them.
+//! What programs have received and not read, by the addresses of their sockets as rows have them. A process stands for all programs
+//! of its network namespace.
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
 use std::collections::BTreeMap;
@@ -21,9 +22,11 @@ const KNOWN_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct ReceiveQueues(BTreeMap<String, u64>);
 
 impl ReceiveQueues {
-    /// Looks at all of them now.
-    pub(crate) fn now() -> Self {
-        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    /// Looks at those in the namespaces of these processes now.
+    pub(crate) fn now(processes: &[u32]) -> Self {
+        // A process that has ended has no table.
+        let table = |process: &u32| fs::read_to_string(format!("/proc/{process}/net/tcp")).ok();
+        let tables: String = processes.iter().filter_map(table).collect();
         let queue = |line: &str| {
             // number, local address, remote address, state, queue to send:queue to read; all in hexadecimal.
             let mut fields = line.split_whitespace().skip(1);
@@ -32,7 +35,7 @@ impl ReceiveQueues {
             let address = u32::from_str_radix(address, 16).ok()?.to_ne_bytes().map(|byte| byte.to_string()).join(".");
             Some((format!("{address}:{}", u16::from_str_radix(port, 16).ok()?), u64::from_str_radix(bytes, 16).ok()?))
         };
-        Self(table.lines().filter_map(queue).collect())
+        Self(tables.lines().filter_map(queue).collect())
     }
 
     /// Returns whether the program with this address had read everything.
@@ -50,15 +53,15 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    /// Looks for them from now on.
-    pub(crate) fn watch() -> Self {
+    /// Looks for those in the namespaces of these processes from now on.
+    pub(crate) fn watch(processes: Vec<u32>) -> Self {
         let (end, ended) = mpsc::channel::<()>();
         let ended_at = Arc::<Mutex<BTreeMap<_, _>>>::default();
         let found = Arc::clone(&ended_at);
         thread::spawn(move || {
             let mut since = BTreeMap::<String, Instant>::new();
             while ended.recv_timeout(LOOK_PAUSE) == Err(RecvTimeoutError::Timeout) {
-                let (queues, now) = (ReceiveQueues::now(), Instant::now());
+                let (queues, now) = (ReceiveQueues::now(&processes), Instant::now());
                 let unread =
                     queues.0.into_iter().filter(|(_, bytes)| *bytes > MAX_READ_BYTES).map(|(address, _)| address);
                 since = unread.map(|address| (address.clone(), *since.get(&address).unwrap_or(&now))).collect();
