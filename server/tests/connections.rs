@@ -149,7 +149,9 @@ fn an_idle_connection_gives_way_to_a_new_one() {
     let mut idle: Vec<TcpStream> = (0..MAX_PER_ADDRESS).map(|_| keep(&server, 2, "healthz", "\r\n\r\nok")).collect();
     // Each was idle at once after its answer, the first one for the longest time.
     assert_eq!(ask_from(&server, 2, "").0, 200, "a file of the page, for which a spare place would not do");
-    assert_eq!(said(&mut idle[0]).as_deref(), Some(""), "it is closed without another word");
+    // The new one may be answered before.
+    let word = eventually("the end of the one that was idle for the longest time", || said(&mut idle[0]));
+    assert_eq!(word, "", "it is closed without another word");
     idle[1..].iter_mut().for_each(|stream| assert_eq!(said(stream), None));
 }
 
