@@ -96,14 +96,8 @@ fn assert_adds_up(audience: &Value) {
 
 /// Returns the events of edges so far, by their names, with the edges.
 fn events(server: &Server) -> Vec<(String, String)> {
-    let url = server.url("api/v1/events?from=0");
-    let output = curl(&["--max-time", "1", &url]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
-    let events = data.map(|json| serde_json::from_str::<Value>(json).unwrap());
-    let of_edge = events
-        .filter_map(|event| Some((event["event"].as_str().unwrap().to_owned(), event["edge"].as_str()?.to_owned())));
-    of_edge.collect()
+    let of_edge = |event: &Value| Some((event["event"].as_str()?.to_owned(), event["edge"].as_str()?.to_owned()));
+    server.events().iter().filter_map(of_edge).collect()
 }
 
 fn wait_for_event(server: &Server, event: &str, edge: &str) {
@@ -216,6 +210,7 @@ fn an_edge_that_is_frozen_or_killed_is_told_shown_with_its_age_and_goes_and_one_
     // One that ends in order says so, and was never silent.
     paris.terminate();
     audience_when(&origin, "no more paris", |audience| found(audience, "paris").is_none());
+    wait_for_event(&origin, "edge_left", "paris");
     let told = events(&origin);
     let of = |name: &str| told.iter().filter(|(_, edge)| edge == name).map(|(event, _)| &**event).collect::<Vec<_>>();
     assert_eq!(of("berlin"), ["edge_joined", "edge_silent", "edge_back", "edge_silent", "edge_dropped"]);

@@ -226,9 +226,9 @@ fn a_mount_has_the_variants_that_can_carry_its_sound() {
 fn times_are_those_of_the_capture_and_lengths_those_of_the_sound() {
     let server = Server::start(&["--source", "tone:440"]);
     let captured_at = |sequence: u64| {
-        let line = server.ask(&["--max-time", "2"], &format!("stream.json?from={sequence}")).1;
-        let block = line.split_once("\r\n\r\n").unwrap().1.lines().find(|line| line.starts_with('{')).unwrap();
-        let block: Value = serde_json::from_str(block).unwrap();
+        let command = format!("curl -sN '{}' | head -n 1", server.url(&format!("stream.json?from={sequence}")));
+        let line = Command::new("sh").args(["-c", &command]).output().unwrap().stdout;
+        let block: Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(block["sequence"], sequence, "{block}");
         block["captured_at"].as_f64().unwrap() * 1e9
     };

@@ -17,7 +17,7 @@ use aircheck_engine::Timestamp;
 use aircheck_server::delivery::socket::options::{outlast_pauses, prepare};
 use aircheck_server::delivery::socket::silence::{GONE_TIMEOUT, Silence};
 use aircheck_server::delivery::socket::tcp_info;
-use common::{Listener, Server, assert_identity, curl, eventually, signal};
+use common::{Listener, Server, assert_identity, eventually, signal};
 use namespace::{Namespace, or_skip};
 use serde_json::Value;
 use socket2::SockRef;
@@ -29,21 +29,10 @@ fn is_soak() -> bool {
     std::env::var_os("AIRCHECK_SOAK").is_some()
 }
 
-/// Returns the events that the server has kept, from the first on.
-fn history(server: &Server) -> Vec<Value> {
-    // The stream of events goes on, so curl ends it.
-    let output = curl(&["--max-time", "1", &server.url("api/v1/events?from=0")]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines()
-        .filter_map(|line| line.strip_prefix("data: "))
-        .map(|event| serde_json::from_str(event).unwrap())
-        .collect()
-}
-
 /// Returns the kept event that the listener called `name` has left, once there is one.
 fn left(server: &Server, name: &str) -> Value {
     eventually(&format!("the end of {name}"), || {
-        history(server).into_iter().find(|event| event["event"] == "left" && event["listener"]["name"] == name)
+        server.events().into_iter().find(|event| event["event"] == "left" && event["listener"]["name"] == name)
     })
 }
 
@@ -98,7 +87,7 @@ fn idle_timeout_ends_a_frozen_listener_and_no_other() {
     assert!((1.5..most).contains(&lag), "the lag at the moment when its end was decided: {left}");
     assert!(left["unread_bytes"].as_u64() > Some(0) && left["unanswered_seconds"].as_f64() < Some(0.5), "{left}");
     // Why it was ended can be asked later: each change of its verdict is kept, with the limit that it crossed.
-    let events = history(&server);
+    let events = server.events();
     let of_frozen = events.iter().filter(|event| event["listener"]["name"] == "frozen");
     let changes: Vec<_> = of_frozen.filter(|event| event["verdict"].is_string()).collect();
     changes.iter().for_each(|event| assert_parts(event));

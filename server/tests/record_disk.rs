@@ -114,11 +114,14 @@ impl OnDisk {
         self.server.json("api/v1/status")["recording"].clone()
     }
 
-    /// Returns the states of the events of this name so far.
-    fn events(&self, name: &str) -> Vec<String> {
-        let (_, text) = self.server.ask(&["--max-time", "1"], "api/v1/events?from=0");
-        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
-        events.filter(|event| event["event"] == name).map(|event| event["state"].as_str().unwrap().to_owned()).collect()
+    /// Waits for as many events of this name, and asserts that these are the states of all of them.
+    fn assert_events(&self, name: &str, states: &[&str]) {
+        let told = eventually(&format!("{states:?} of {name}"), || {
+            let events = self.server.events().into_iter().filter(|event| event["event"] == name);
+            let told: Vec<_> = events.map(|event| event["state"].as_str().unwrap().to_owned()).collect();
+            (told.len() >= states.len()).then_some(told)
+        });
+        assert_eq!(told, states);
     }
 }
 
@@ -216,13 +219,13 @@ fn the_recording_stops_before_the_disk_is_full_and_goes_on_when_there_is_room() 
     // Listeners, and those that ask for them, are not concerned.
     assert_eq!(disk.server.ask(&[], "readyz").0, 200);
     assert!(disk.server.text("metrics").contains("aircheck_record_up{mount=\"main\"} 0"));
-    assert_eq!(disk.events("disk"), ["begin"]);
+    disk.assert_events("disk", &["begin"]);
     sleep(Duration::from_secs(1));
     let files = sidecars(&disk.outside()).len();
     fs::remove_file(&ballast).unwrap();
     eventually("a new file", || (sidecars(&disk.outside()).len() > files).then_some(()));
     eventually("its sound", || disk.recording()["failing"].is_null().then_some(()));
-    assert_eq!(disk.events("disk"), ["begin", "end"]);
+    disk.assert_events("disk", &["begin", "end"]);
     assert!(disk.server.text("metrics").contains("aircheck_record_up{mount=\"main\"} 1"));
     let gap = eventually("the noted gap", || {
         sidecars(&disk.outside()).into_iter().flat_map(|(_, lines)| lines).find(|line| line.get("gap").is_some())
@@ -247,7 +250,7 @@ fn a_recording_that_stopped_goes_on_in_the_room_of_what_is_beyond_its_bound() {
     fs::write(disk.outside().join("ballast"), vec![0; free as usize - 3_900_000]).unwrap();
     disk.server.wait_for_log(&format!("deleted {first}, as --record-keep says"));
     eventually("a new file", || sidecars(&disk.outside()).iter().any(|(stem, _)| stem != first).then_some(()));
-    assert_eq!(disk.events("disk"), ["begin", "end"]);
+    disk.assert_events("disk", &["begin", "end"]);
     assert!(!disk.outside().join(format!("{first}.wav")).exists());
     let gap = eventually("the noted gap", || {
         sidecars(&disk.outside()).into_iter().flat_map(|(_, lines)| lines).find(|line| line.get("gap").is_some())
@@ -269,7 +272,7 @@ fn a_disk_that_becomes_read_only_is_told_and_used_again() {
     assert_eq!(disk.server.ask(&[], "readyz").0, 200);
     disk.inside(&["umount", directory]);
     eventually("its end", || disk.recording()["failing"].is_null().then_some(()));
-    assert_eq!(disk.events("recording"), ["begin", "end"]);
+    disk.assert_events("recording", &["begin", "end"]);
     // The ring held everything meanwhile.
     assert_eq!(disk.recording()["lost"], 0);
 }

@@ -630,12 +630,14 @@ mod scenes {
             "{down} s, {hole} and {fallback} blocks"
         );
 
-        let events = curl(&["--max-time", "1", &scene.server.url("api/v1/events?from=0")]).output().unwrap();
-        let events = String::from_utf8_lossy(&events.stdout).into_owned();
+        let events = scene.server.events();
         let order =
-            ["source_lost", "\"fallback\",\"state\":\"begin\"", "\"fallback\",\"state\":\"end\"", "source_back"];
-        let places = order.map(|event| events.find(event).unwrap_or_else(|| panic!("{event} in {events}")));
-        assert!(places.is_sorted(), "{events}");
+            [("source_lost", None), ("fallback", Some("begin")), ("fallback", Some("end")), ("source_back", None)];
+        let places = order.map(|(name, state)| {
+            let is_it = |event: &Value| event["event"] == name && event["state"].as_str() == state;
+            events.iter().position(is_it).unwrap_or_else(|| panic!("{name} {state:?} in {events:?}"))
+        });
+        assert!(places.is_sorted(), "{events:?}");
 
         scene.server.terminate();
         assert_eq!(scene.server.wait().code(), Some(0));

@@ -482,9 +482,8 @@ fn a_record_that_is_not_genuine_ends_its_listener_alone() {
     let error = bad.read_to_end(&mut rest).unwrap_err();
     assert!(error.to_string().contains("BadRecordMac"), "{error}");
     server.wait_for_log("ended a listener: a TLS record from it is not genuine");
-    let events = server.ask(&["--max-time", "1"], "api/v1/events?from=0").1;
-    let left = events.lines().find(|line| line.contains(r#""event":"left""#)).unwrap_or_default();
-    assert!(left.contains(r#""reason":"tls""#), "{events}");
+    let left = eventually("its end", || server.events().into_iter().find(|event| event["event"] == "left"));
+    assert_eq!(left["reason"], "tls", "{left}");
     assert!(server.text("metrics").contains("aircheck_listeners_left_total{reason=\"tls\"} 1"));
     server.row_when("other", |row| row["lost"] == 0);
     assert_eq!(server.rows().len(), 1);

@@ -148,6 +148,22 @@ impl Server {
         self.json("api/v1/listeners").as_array().unwrap().clone()
     }
 
+    /// Returns the events of the main mount so far.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let most = TEST_TIMEOUT.as_secs().to_string();
+        let arguments = ["--max-time", &most, &self.url("api/v1/events?from=0")];
+        let mut listener = Listener::of(curl(&arguments).stdout(Stdio::piped()));
+        let mut events = Vec::new();
+        for line in BufReader::new(listener.child.stdout.take().unwrap()).lines().map(Result::unwrap) {
+            // After the last event that there is, a comment shows that the connection works.
+            if line == ":" {
+                return events;
+            }
+            events.extend(line.strip_prefix("data: ").map(|event| serde_json::from_str::<Value>(event).unwrap()));
+        }
+        panic!("the events end after {events:?}");
+    }
+
     /// Waits for a row of the listener called `name` that meets `condition`, and returns it.
     pub(crate) fn row_when(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
         eventually(&format!("a row for {name}"), || {
