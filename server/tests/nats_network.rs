@@ -29,7 +29,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer};
 use serde_json::{Value, json};
 
 use common::{Server, eventually, refused};
-use hop::{Lines, assert_accounts, edge, lost_of, origin};
+use hop::{Lines, assert_accounts, impatient_edge, lost_of, origin};
 use namespace::{Namespace, or_skip};
 use nats::Nats;
 
@@ -175,7 +175,7 @@ fn a_node_of_a_cluster_that_dies_costs_a_counted_gap_and_no_listener() {
         format!("nats://{servers}/{SUBJECT}")
     };
     let origin = origin("tone:440", &url([0, 1, 2]));
-    let edge = edge(&url([2, 1, 0]));
+    let edge = impatient_edge(&url([2, 1, 0]));
     let listener = Listener::of(&edge);
     listener.hear(50);
     assert_eq!(listener.lost(), 0);
@@ -302,7 +302,7 @@ fn a_certificate_is_checked_and_its_authority_can_be_given() {
         Nats::start(&format!("tls {{ cert_file: \"{}\", key_file: \"{}\" }}", certificate.display(), key.display()));
     let url = |ca: &Path| format!("tls://127.0.0.1:{}/{SUBJECT}?ca={}", nats.port(), ca.display());
     let origin = origin("tone:440", &url(&ca));
-    let edge = edge(&url(&ca));
+    let edge = impatient_edge(&url(&ca));
     Listener::of(&edge).hear(20);
     assert_accounts(&origin);
     let refusal = |url: &str| {
@@ -352,7 +352,7 @@ fn tokens_and_credentials_let_in_who_has_the_right_ones() {
     let check = |nats: &Nats, right: &dyn Fn(&str) -> String, wrong: &str| {
         let url = right(SUBJECT);
         let _origin = origin("tone:440", &url);
-        let edge = edge(&url);
+        let edge = impatient_edge(&url);
         Listener::of(&edge).hear(20);
         assert!(!edge.log().contains("s3cret"), "{}", edge.log());
         assert_eq!(status(&edge, "hop")["from"], nats.url(SUBJECT));
@@ -446,7 +446,7 @@ fn url_over(wire: &Namespace, nats: &Nats) -> String {
 fn a_link_that_is_cut_on_either_side_of_nats_costs_a_counted_gap_and_no_listener() {
     let Some((nats, wires)) = between_wires(0, "") else { return };
     let origin = origin("tone:440", &url_over(&wires[0], &nats));
-    let edge = edge(&url_over(&wires[1], &nats));
+    let edge = impatient_edge(&url_over(&wires[1], &nats));
     let listener = Listener::of(&edge);
     listener.hear(50);
     for (wire, (server, end)) in wires.iter().zip([(&origin, "publish"), (&edge, "hop")]) {
@@ -469,7 +469,7 @@ fn a_link_that_is_too_slow_loses_what_it_cannot_carry_and_holds_no_memory() {
         return;
     };
     let origin = origin("tone:440", &url_over(&wires[0], &nats));
-    let edge = edge(&url_over(&wires[1], &nats));
+    let edge = impatient_edge(&url_over(&wires[1], &nats));
     let listener = Listener::of(&edge);
     listener.hear(50);
     assert_eq!(listener.lost(), 0);
@@ -491,7 +491,7 @@ fn a_link_that_is_too_slow_loses_what_it_cannot_carry_and_holds_no_memory() {
 fn an_origin_whose_link_is_too_slow_keeps_what_is_late_out_of_it() {
     let Some((nats, wires)) = between_wires(4, "") else { return };
     let origin = origin("tone:440", &url_over(&wires[0], &nats));
-    let edge = edge(&url_over(&wires[1], &nats));
+    let edge = impatient_edge(&url_over(&wires[1], &nats));
     let listener = Listener::of(&edge);
     listener.hear(50);
     assert_eq!(listener.lost(), 0);
@@ -543,7 +543,7 @@ fn messages_that_find_the_subscription_full_are_lost_and_hold_no_memory() {
     let mut number = 0;
     let (edge, listener) = std::thread::scope(|scope| {
         let starting = scope.spawn(|| {
-            let edge = edge(&nats.url(SUBJECT));
+            let edge = impatient_edge(&nats.url(SUBJECT));
             let listener = Listener::of(&edge);
             listener.hear(1);
             (edge, listener)

@@ -194,7 +194,7 @@ fn an_origin_and_an_edge_that_start_anew_go_on_with_the_numbers() {
     let url = nats.url(SUBJECT);
     let first_origin = opus_origin(&wav(&file), &url, &[]);
     // The listener does not read while others start, and is to lose nothing meanwhile but what the hop has lost.
-    let stays = Server::start(&["--source", &url, "--buffer", "1m"]);
+    let stays = Server::start(&["--source", &url, "--hop-wait", "30s", "--buffer", "1m"]);
     let mut lines = Lines::at(&stays, "stream.json?buffer=1m");
     hear(&mut lines, 50);
     // An edge that starts anew has the same sound in the same places.

@@ -44,7 +44,7 @@ fn origin_as(nats: &Nats, source: &str, replay: &str, form: &str) -> Server {
 
 /// Starts an edge whose history has all that the replay has, however late that is, and whose listeners may be as late.
 fn edge_with_all(nats: &Nats) -> Server {
-    Server::start(&["--source", &nats.url(SUBJECT), "--history", "1m", "--buffer", "1m"])
+    Server::start(&["--source", &nats.url(SUBJECT), "--hop-wait", "30s", "--history", "1m", "--buffer", "1m"])
 }
 
 /// Returns the account of a replay, once it is kept.

@@ -79,7 +79,13 @@ pub(crate) fn opus_origin(source: &str, url: &str, more: &[&str]) -> Server {
     server
 }
 
+/// Starts an edge that waits for sound as long as a loaded machine may take: if it loses anything, the hop has lost it.
 pub(crate) fn edge(url: &str) -> Server {
+    Server::start(&["--source", url, "--hop-wait", "30s"])
+}
+
+/// Starts an edge that soon puts silence where nothing comes, as an edge does by default.
+pub(crate) fn impatient_edge(url: &str) -> Server {
     Server::start(&["--source", url])
 }
 
