@@ -97,6 +97,19 @@ fn wait_for_state(server: &Server, state: &str) -> Value {
     })
 }
 
+/// Returns how often the sound of a source client has come so far.
+fn came(server: &Server) -> usize {
+    server.events().iter().filter(|event| event["event"] == "source_back").count()
+}
+
+/// Sends `body`, and waits until it is heard. The event of that stays, and the state passes with the sound.
+fn send_sound(server: &Server, body: &[u8]) -> TcpStream {
+    let before = came(server);
+    let stream = send(server, EXPECTS, body);
+    eventually("its sound", || (came(server) > before).then_some(()));
+    stream
+}
+
 /// Returns the pitch and level of half a second of what listeners hear now.
 fn heard(server: &Server) -> (f64, f64) {
     let command = format!("curl -sN '{}' | head -c 96000", server.url("stream.pcm"));
@@ -180,9 +193,8 @@ fn a_second_client_is_refused_and_bad_ones_end_kindly_while_the_mount_goes_on() 
     assert!(status == 415 && told.contains("is not sound that can be decoded (it takes MP3"), "{told}");
 
     // Garbage after the beginning of real sound, and a stop in the middle of a page.
-    let opus = files.encoded("tone.opus", "5", &["-c:a", "libopus", "-f", "ogg", "-page_duration", "100000"]);
-    let cut = send(&server, EXPECTS, &opus[..opus.len() / 2]);
-    wait_for_state(&server, "live");
+    let opus = files.encoded("tone.opus", "12", &["-c:a", "libopus", "-f", "ogg", "-page_duration", "100000"]);
+    let cut = send_sound(&server, &opus[..opus.len() / 2]);
     let (status, told) = upload(&server, &junk);
     assert!(status == 409 && told.contains("another source client is connected"), "{told}");
     cut.shutdown(Shutdown::Write).unwrap();
@@ -194,16 +206,16 @@ fn a_second_client_is_refused_and_bad_ones_end_kindly_while_the_mount_goes_on() 
 
     let mut garbage = opus[..opus.len() / 4].to_vec();
     garbage.extend(std::iter::repeat_n(b"OggS garbage", 50_000).flatten());
-    let garbage = send(&server, EXPECTS, &garbage);
-    wait_for_state(&server, "live");
+    let garbage = send_sound(&server, &garbage);
     wait_for_state(&server, "fallback");
     drop(garbage);
     // The mount has taken no harm.
+    let before = came(&server);
     eventually("a free place", || {
         let (status, _) = upload(&server, &files.path("tone.opus"));
         (status == 200).then_some(())
     });
-    wait_for_state(&server, "live");
+    eventually("its sound", || (came(&server) > before).then_some(()));
 }
 
 #[test]
@@ -211,8 +223,7 @@ fn a_client_that_stalls_is_replaced_by_silence_and_ended_after_ten_seconds() {
     let files = Files::new();
     let server = Server::start(&["--source", "put"]);
     let opus = files.encoded("tone.opus", "3", &["-c:a", "libopus", "-f", "ogg", "-page_duration", "100000"]);
-    let stalled = send(&server, EXPECTS, &opus[..opus.len() / 2]);
-    wait_for_state(&server, "live");
+    let stalled = send_sound(&server, &opus[..opus.len() / 2]);
     let status = wait_for_state(&server, "silent");
     assert!(status["source"]["failure"].as_str().unwrap().contains("nothing comes from the source"), "{status}");
     let told = answer(stalled);
