@@ -335,7 +335,9 @@ fn files_of_flac_hold_the_source_bit_for_bit_also_after_a_kill() {
     let flags = ["--source", "tone:440", "--record", killed.to_str().unwrap(), "--record-format", "flac"];
     let begun = Instant::now();
     let server = Server::start(&flags);
-    sleep(Duration::from_millis(2500));
+    eventually("two seconds and a half", || {
+        (server.json("api/v1/status")["recording"]["blocks"].as_u64() >= Some(250)).then_some(())
+    });
     signal(server.pid(), "KILL");
     drop(server);
     let most = begun.elapsed().as_secs_f64();
