@@ -560,9 +560,13 @@ fn messages_that_find_the_subscription_full_are_lost_and_hold_no_memory() {
     client.publish_all(SUBJECT, &burst);
     eventually("an event", || (status(&edge, "hop")["slow_consumer_events"].as_u64() > Some(0)).then_some(()));
     let grown = process::resident_kib(edge.pid()).saturating_sub(before);
-    // The newest are dropped, so that their loss is told by the one that comes after them.
-    client.publish(SUBJECT, &message(&block, EPOCH, number + BURST));
-    eventually("the last block", || (listener.heard().last == Some(number + BURST)).then_some(()));
+    // The newest are dropped, so that their loss is told by the first one after them that finds room.
+    let mut next = number + BURST;
+    eventually("a block after the burst", || {
+        client.publish(SUBJECT, &message(&block, EPOCH, next));
+        next += 1;
+        (listener.heard().last >= Some(number + BURST)).then_some(())
+    });
     let capture = edge.json("api/v1/status")["capture"].clone();
     let lost_on_hop = capture["lost_hop"].as_u64().unwrap();
     assert!(lost_on_hop > BURST / 2, "{capture}");
