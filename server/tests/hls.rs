@@ -6,7 +6,6 @@ mod common;
 
 use std::fmt::Debug;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -292,8 +291,7 @@ fn sound_that_the_source_lost_is_silence_and_the_timeline_stays_true() {
 
 #[test]
 fn numbers_and_names_survive_a_restart() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let start = || Server::start(&["--source", "tone:440", "--listen", &address]);
+    let start = || Server::start(&["--source", "tone:440"]);
     let mut server = start();
     let before = Playlist::when(&server, "opus", |it| it.segments.len() >= 2);
     server.terminate();
