@@ -50,7 +50,8 @@ impl<T: Send + Sync> Hub<T> {
     }
 
     /// Adds a consumer. The producer admits it at its next flush or look, without disturbing other consumers. Its
-    /// memory is allocated here, on the caller's thread. If the fan-out finishes before that, the consumer still receives
+    /// memory is allocated here, on the caller's thread, but for the full length of its ring, which the producer's thread allocates
+    /// when the first slots are in use. If the fan-out finishes before that, the consumer still receives
     /// the history that it starts with, and then the end.
     ///
     /// ```

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::delivery::histograms::StageHistograms;
 use crate::delivery::own_histograms::{Measure, OwnHistograms};
 
-/// Waits of a listener that go into its histogram together. With the other fields, that is half a cache line.
+/// Waits of a listener that go into its histogram together. With the other fields, that is 36 bytes.
 const MAX_WAITS: usize = 14;
 /// A listener's waits are told to so many microseconds, rounded up. They are measured once for a round, which takes longer with a hundred
 /// listeners, and each bucket takes memory of each listener: told to a microsecond, those of 10 ms packets lay in a hundred buckets.
