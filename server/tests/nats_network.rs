@@ -29,7 +29,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer};
 use serde_json::{Value, json};
 
 use common::{Server, eventually, refused};
-use hop::{Lines, assert_accounts, impatient_edge, lost_of, origin};
+use hop::{Lines, assert_accounts, edge_with, impatient_edge, lost_of, origin};
 use namespace::{Namespace, or_skip};
 use nats::Nats;
 
@@ -259,7 +259,7 @@ fn an_edge_at_a_leaf_node_hears_the_hub_and_outlives_a_cut_of_their_link() {
         link.port
     ));
     let origin = origin("tone:440", &hub.url(SUBJECT));
-    let edge = Server::start(&["--source", &leaf.url(SUBJECT), "--wait-for-source"]);
+    let edge = edge_with(&leaf.url(SUBJECT), &["--wait-for-source"]);
     eventually("the stream", || (edge.json("api/v1/mounts")[0]["state"] == "live").then_some(()));
     let listener = Listener::of(&edge);
     listener.hear(50);

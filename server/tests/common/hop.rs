@@ -81,12 +81,17 @@ pub(crate) fn opus_origin(source: &str, url: &str, more: &[&str]) -> Server {
 
 /// Starts an edge that waits for sound as long as a loaded machine may take: if it loses anything, the hop has lost it.
 pub(crate) fn edge(url: &str) -> Server {
-    Server::start(&["--source", url, "--hop-wait", "30s"])
+    edge_with(url, &["--hop-wait", "30s"])
 }
 
 /// Starts an edge that soon puts silence where nothing comes, as an edge does by default.
 pub(crate) fn impatient_edge(url: &str) -> Server {
-    Server::start(&["--source", url])
+    edge_with(url, &[])
+}
+
+/// Starts an edge whose encoders may be far behind, because seconds of sound come at once after a cut.
+pub(crate) fn edge_with(url: &str, more: &[&str]) -> Server {
+    Server::start(&[&["--source", url, "--buffer", "10s"], more].concat())
 }
 
 /// Asserts that each block is accounted for at both ends: of the capture, of the publisher and of each listener.
