@@ -505,6 +505,18 @@ mod tests {
         })
     }
 
+    /// Makes a lent capture of another server that has relayed its block 0, its slot, and the writer that was taken from it and has written
+    /// silence for the blocks from 1 to 10.
+    fn without_writer() -> (Capture, Arc<Slot>, Box<Lent>, Arc<CaptureStats>, rtrb::Consumer<u32>) {
+        let (mut capture, slot, stats, reader) = lent(format(48_000, 1));
+        assert_eq!(relay(&mut capture, 0, 0), Relay::Taken { sequence: 0 });
+        let mut lent = slot.take().unwrap();
+        lent.writer.set_hop(true);
+        lent.begin_hole(START);
+        (1..=10).for_each(|_| lent.writer.write_silence());
+        (capture, slot, lent, stats, reader)
+    }
+
     #[test]
     fn a_slot_takes_no_lock() {
         assert!(AtomicCell::<Option<Box<Lent>>>::is_lock_free());
@@ -554,14 +566,8 @@ mod tests {
     /// Guards against a reason that accuses the other server of what it had and sent.
     #[test]
     fn a_block_that_finds_the_writer_away_is_lost_on_the_hop() {
-        let format = format(48_000, 1);
-        let (mut capture, slot, stats, _reader) = lent(format);
+        let (mut capture, slot, mut lent, stats, _reader) = without_writer();
         let mut relay = |sequence: u64, lost_on_hop| relay(&mut capture, sequence, lost_on_hop);
-        assert_eq!(relay(0, 0), Relay::Taken { sequence: 0 });
-        let mut lent = slot.take().unwrap();
-        lent.writer.set_hop(true);
-        lent.begin_hole(START);
-        (1..=10).for_each(|_| lent.writer.write_silence());
         // Up to 13 nothing came, and two come before the supervisor gives the writer back.
         assert_eq!((relay(14, 13), relay(15, 0)), (Relay::Refused, Relay::Refused));
         lent.end_hole();
@@ -655,14 +661,8 @@ mod tests {
     /// Guards against an excuse for the other server's own losses, where silence stands for what was left out.
     #[test]
     fn what_the_other_server_did_not_have_is_not_lost_on_the_hop() {
-        let format = format(48_000, 1);
-        let (mut capture, slot, stats, _reader) = lent(format);
+        let (mut capture, slot, mut lent, stats, _reader) = without_writer();
         let mut relay = |sequence: u64, lost_on_hop| relay(&mut capture, sequence, lost_on_hop);
-        relay(0, 0);
-        let mut lent = slot.take().unwrap();
-        lent.writer.set_hop(true);
-        lent.begin_hole(START);
-        (1..=10).for_each(|_| lent.writer.write_silence());
         assert_eq!((relay(9, 8), relay(10, 0)), (Relay::Refused, Relay::Refused));
         lent.end_hole();
         slot.lend(lent);

@@ -125,7 +125,7 @@ impl Connection {
     pub(crate) async fn confirm(&self, subject: &str) -> Result<(), String> {
         // Where the request is refused, that comes after the refusals of all before it.
         let refused = async {
-            self.refused().await;
+            self.until(Self::has_refusals).await;
             sleep(REFUSALS_SPAN).await;
         };
         tokio::select! {
@@ -158,20 +158,14 @@ impl Connection {
 
     /// Waits until the connection is lost. What else happens meanwhile remains to be told by [`Connection::news`].
     pub(crate) async fn lost(&self) {
-        loop {
-            let news = self.signals.news.notified();
-            if !self.is_up() {
-                return;
-            }
-            news.await;
-        }
+        self.until(|connection| !connection.is_up()).await;
     }
 
-    /// Waits until the server has refused something. That remains to be told by [`Connection::news`].
-    async fn refused(&self) {
+    /// Waits until that is so of the connection. What happens to it meanwhile remains to be told by [`Connection::news`].
+    async fn until(&self, is_so: impl Fn(&Self) -> bool) {
         loop {
             let news = self.signals.news.notified();
-            if self.has_refusals() {
+            if is_so(self) {
                 return;
             }
             news.await;
