@@ -55,6 +55,11 @@ fn a_frozen_listener_has_the_lag_that_its_file_proves_and_comes_back_live() {
         let least = if is_known { (before - read) as f64 - TOLERANCE_BLOCKS } else { 0.0 };
         let most = (after - read) as f64 + TOLERANCE_BLOCKS;
         assert!((least..=most).contains(&lag), "a lag of {lag} blocks, not {least} to {most}: {row}");
+        // What is true lies between the bounds all the time.
+        let [at_least, at_most] =
+            ["least", "most"].map(|end| row[format!("lag_at_{end}_seconds")].as_f64().unwrap() / BLOCK_SECONDS);
+        let due = (before - read) as f64 - TOLERANCE_BLOCKS;
+        assert!(at_least <= most && at_most >= due, "{due} to {most} blocks are true of {row}");
     }
     signal(frozen.pid(), "CONT");
 
