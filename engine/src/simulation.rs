@@ -1,4 +1,5 @@
-//! A deterministic simulation of the whole way of the sound: device, capture, dispatcher, fan-out, encoder, consumers.
+//! A deterministic simulation of the whole way of the sound: device or another server, capture, dispatcher, fan-out, encoder,
+//! consumers.
 //!
 //! A [`schedule`] is made from a seed: a configuration and a list of events, such as a period of a device, a turn of the
 //! dispatcher or a read of a consumer. Each event is driven on one thread with a clock of the simulation's own, so a seed

@@ -14,7 +14,7 @@ const SCHEDULES: u64 = 100_000;
 /// A fault: its description, the file, and the text that it replaces there.
 struct Fault(&'static str, &'static str, &'static str, &'static str);
 
-const FAULTS: [Fault; 28] = [
+const FAULTS: [Fault; 30] = [
     Fault(
         "a block that finds the capture ring full takes no sequence number",
         "block_writer.rs",
@@ -98,6 +98,18 @@ const FAULTS: [Fault; 28] = [
         "dispatcher.rs",
         "if self.capture.failure().is_some() { EndReason::Failed }",
         "if self.capture.failure().is_none() && false { EndReason::Failed }",
+    ),
+    Fault(
+        "a loss on the hop is blamed on the source",
+        "dispatcher.rs",
+        "self.publisher.lose_to(lost_to.min(sequence), Loss::Hop);",
+        "self.publisher.lose_to(lost_to.min(sequence), Loss::Source);",
+    ),
+    Fault(
+        "a consumer behind losses on the hop does not skip",
+        "stats.rs",
+        "[first, overflow, source, history, hop, accepted]",
+        "[first, overflow, source, history, accepted]",
     ),
     Fault(
         "the history forgets one item too early",

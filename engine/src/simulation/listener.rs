@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::ensure;
-use super::log::{Entry, Log};
+use super::log::{Before, Entry, Log, Offered};
 use crate::{
     Block, Consumer, Delivery, End, EndReason, Gap, Item, Loss, OverflowPolicy, Snapshot, Start, Stats,
     SubscribeOptions, Timestamp, TryRecvError,
@@ -42,14 +42,6 @@ impl Payload for Block {
         let words = header.into_iter().chain(item.samples().iter().map(|sample| u64::from(sample.to_bits())));
         words.fold(0xcbf2_9ce4_8422_2325, |hash, word| (hash ^ word).wrapping_mul(0x0100_0000_01b3))
     }
-}
-
-/// Where a fan-out stood when a turn of its producer admitted new consumers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Before {
-    /// Entries of the log.
-    pub(super) entries: usize,
-    pub(super) next: u64,
 }
 
 /// Outcome of taking an item.
@@ -202,7 +194,7 @@ impl<T: Payload> Listener<T> {
             ensure!(self.stats.is_attached(), "a turn of the producer did not admit it");
             offered = self.admit(log, before)?;
         }
-        offered.extend(log.entries[before.entries..].iter().filter(|entry| entry.is_live));
+        offered.extend(log.offered_since(before));
         if self.ends.is_none() {
             self.offer(&offered, forced)?;
         }
@@ -231,7 +223,7 @@ impl<T: Payload> Listener<T> {
     }
 
     /// Finds its first item. Returns what the history has for it.
-    fn admit(&mut self, log: &Log, before: Before) -> Result<Vec<Entry>, String> {
+    fn admit(&mut self, log: &Log, before: Before) -> Result<Vec<Offered>, String> {
         let history = &log.entries[log.oldest(before.entries)..before.entries];
         let oldest = history.first().map_or(before.next, |entry| entry.first);
         let requested = match self.options.start {
@@ -256,40 +248,51 @@ impl<T: Payload> Listener<T> {
             self.first,
             self.requested
         );
-        Ok(owed)
+        Ok(owed.into_iter().map(Offered::Item).collect())
     }
 
     /// Finds out which items were refused, and whether that was right.
-    fn offer(&mut self, offered: &[Entry], forced: bool) -> Result<(), String> {
+    fn offer(&mut self, offered: &[Offered], forced: bool) -> Result<(), String> {
+        let items: Vec<Entry> = offered.iter().filter_map(Offered::item).collect();
         let snapshot = self.stats.snapshot();
         let refused = snapshot.lost.of(Loss::Overflow) - self.lost[Loss::Overflow as usize];
         let disconnects = self.options.overflow == OverflowPolicy::Disconnect;
         // Nothing leaves the ring meanwhile, so once an item is refused, all later ones are.
-        let mut accepted = offered.len();
+        let mut accepted = items.len();
         if refused > 0 && disconnects {
             let end = self.first + snapshot.offered;
-            accepted = offered
+            accepted = items
                 .iter()
                 .position(|entry| entry.next == end)
                 .ok_or_else(|| format!("was disconnected at {end}, which is no item's end"))?;
-            ensure!(offered[accepted].blocks() == refused, "{refused} refused at a disconnection");
+            ensure!(items[accepted].blocks() == refused, "{refused} refused at a disconnection");
         } else {
             let mut rest = refused;
             while rest > 0 {
                 ensure!(accepted > 0, "{refused} blocks refused, more than were offered");
                 accepted -= 1;
-                let blocks = offered[accepted].blocks();
+                let blocks = items[accepted].blocks();
                 ensure!(blocks <= rest, "{refused} blocks refused, which is no number of whole items");
                 rest -= blocks;
             }
         }
-        for (index, entry) in offered.iter().enumerate() {
+        let mut left = accepted;
+        for offered in offered {
+            let entry = match offered {
+                Offered::Item(entry) => entry,
+                Offered::LostOnHop(next) => {
+                    self.lose(self.offered_to, *next, Loss::Hop);
+                    self.offered_to = self.offered_to.max(*next);
+                    continue;
+                }
+            };
             self.lose(self.offered_to, entry.first, Loss::Source);
             let has_gap = self.losses.range(..entry.first).next_back().is_some_and(|(_, (to, reason))| {
-                *to == entry.first && matches!(reason, Loss::Source | Loss::Overflow | Loss::History)
+                *to == entry.first && matches!(reason, Loss::Source | Loss::Hop | Loss::Overflow | Loss::History)
             });
             self.offered_to = entry.next;
-            if index < accepted {
+            if left > 0 {
+                left -= 1;
                 if has_gap && self.named_gaps.len() < MAX_GAP_REASONS {
                     self.named_gaps.push(entry.first);
                 } else if has_gap {

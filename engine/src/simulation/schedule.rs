@@ -21,6 +21,8 @@ pub(super) struct Config {
     pub(super) await_consumers: usize,
     pub(super) history: usize,
     pub(super) stamps: Stamps,
+    /// Whether the source is another server, whose blocks come as they are.
+    pub(super) is_hop: bool,
     pub(super) drift_ppm: i64,
     /// Whether the device hands over integers.
     pub(super) integers: bool,
@@ -84,6 +86,13 @@ pub(super) enum Event {
     Lose {
         frames: u64,
         is_reported: bool,
+    },
+    /// A block of another server comes, after some that are missing: `on_hop` of them were sent, and did not come. It comes once
+    /// more if `again`.
+    Relay {
+        missing: u64,
+        on_hop: u64,
+        again: bool,
     },
     /// The dispatcher has a turn.
     Dispatch,
@@ -167,6 +176,7 @@ fn config(rng: &mut Rng) -> Config {
         7 => Stamps::Early,
         _ => Stamps::Wild,
     };
+    let is_hop = is_live && stamps == Stamps::Exact && rng.once_in(2);
     let drift_ppm = if matches!(stamps, Stamps::Jittery(_)) { rng.between(0, 200) as i64 - 100 } else { 0 };
     let encoder = rng.once_in(2).then(|| Encoder {
         group: rng.pick(&[1, 1, 2, 3, 5, 10]),
@@ -180,6 +190,7 @@ fn config(rng: &mut Rng) -> Config {
         await_consumers: if is_live { 0 } else { rng.pick(&[0, 0, 2, 3]) },
         history: rng.pick(&[0, 0, 1, 3, 8, 20]),
         stamps,
+        is_hop,
         drift_ppm,
         integers: rng.once_in(3),
         encoder,
@@ -251,6 +262,9 @@ impl Scheduler {
             // The pacer writes a block at most.
             period = period.min(frames);
         }
+        if config.is_hop {
+            period = frames;
+        }
         let block = config.format.block_span().as_nanos() as u64;
         let period_span = config.format.span(period).as_nanos() as u64;
         let mut actors = vec![
@@ -317,6 +331,7 @@ impl Scheduler {
 
     fn turn(&mut self, role: Role) {
         match role {
+            Role::Device if self.config.is_hop => self.relay(),
             Role::Device => self.device(),
             Role::Dispatcher => self.add(Event::Dispatch),
             Role::Encoder => {
@@ -390,6 +405,20 @@ impl Scheduler {
         };
         self.sound += frames;
         self.add(Event::Period { frames, stamping });
+    }
+
+    /// A block of another server, mostly the next one. A listener is late by the losses between, however few items it has.
+    fn relay(&mut self) {
+        let missing = if self.rng.once_in(6) { self.rng.pick(&[1, 1, 2, 5, 30, 1000]) } else { 0 };
+        let on_hop = match self.rng.between(0, 3) {
+            0 => 0,
+            1 => self.rng.between(0, missing),
+            // More than are missing, as a server that was started anew may say.
+            2 => self.rng.pick(&[missing + 1, u64::MAX]),
+            _ => missing,
+        };
+        let again = self.rng.once_in(10);
+        self.add(Event::Relay { missing, on_hop, again });
     }
 
     fn consumer(&mut self, which: Which) {

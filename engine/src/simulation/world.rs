@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 
 use super::device::{self, Device, Stamping};
 use super::ensure;
-use super::listener::{Before, Listener, Packet, Payload, Taken};
-use super::log::{Entry, Log};
+use super::listener::{Listener, Packet, Payload, Taken};
+use super::log::{Before, Entry, Log};
 use super::schedule::{self, Config, Event, Stage, Stamps, Step};
 use crate::dispatcher::{self, Dispatcher};
 use crate::{
-    Block, Capture, CaptureStats, Consumer, EndReason, Hub, Item, OverflowPolicy, Publisher, PublisherOptions, Stamp,
-    SubscribeError, SubscribeOptions, Timestamp, TryRecvError,
+    Block, Capture, CaptureStats, Consumer, EndReason, Hub, Item, Loss, Origin, OverflowPolicy, Publisher,
+    PublisherOptions, Relay, RelayedBlock, Stamp, SubscribeError, SubscribeOptions, Timestamp, TryRecvError,
 };
 
 const MILLI: i64 = 1_000_000;
@@ -78,6 +78,9 @@ struct RingBlock {
     /// Losses by the device, and their blocks.
     losses: u64,
     lost_blocks: u64,
+    /// Blocks of another server that it did not have itself, and those that were lost on the way from there.
+    left_out: u64,
+    lost_on_hop: u64,
 }
 
 /// What the device lost.
@@ -179,6 +182,7 @@ impl World {
         self.now += step.after;
         let outcome = match step.event.clone() {
             Event::Period { frames, stamping } => self.period(frames, stamping)?,
+            Event::Relay { missing, on_hop, again } => self.relay(missing, on_hop, again)?,
             Event::Lose { frames, is_reported } => self.lose(frames, is_reported),
             Event::Dispatch => self.dispatch()?,
             Event::Encode { blocks, remember } => self.encode(blocks, remember)?,
@@ -247,13 +251,47 @@ impl World {
         self.follow_capture(before)
     }
 
+    fn relay(&mut self, missing: u64, on_hop: u64, again: bool) -> Result<String, String> {
+        let Some(capture) = &mut self.capture else { return Ok("the source has ended".into()) };
+        let frames = u64::from(self.config.format.block_frames());
+        if missing > 0 {
+            self.device.lose(missing * frames);
+        }
+        let sequence = self.device.next / frames;
+        let (samples, captured_at) = self.device.period(frames, Stamping::Late(0));
+        let before = Counts::of(&self.stats);
+        self.now = self.now.max(self.device.time_of(self.device.next));
+        let block = RelayedBlock {
+            epoch: 1,
+            sequence,
+            captured_at,
+            origin: Origin::Source,
+            lost_on_hop: on_hop,
+            is_past: false,
+            samples: &device::floats(&samples),
+        };
+        let relayed = capture.relay(&block);
+        ensure!(relayed == Relay::Taken { sequence }, "block {sequence}: {relayed:?}");
+        let repeated = again.then(|| capture.relay(&block));
+        ensure!(matches!(repeated, None | Some(Relay::Late)), "block {sequence} again: {repeated:?}");
+        let counts = Counts::of(&self.stats);
+        let (hop, source) = (counts.hop - before.hop, counts.source - before.source);
+        let right = on_hop.min(missing);
+        ensure!(
+            (hop, source) == (right, missing - right),
+            "{hop} lost on the hop and {source} at the source of {missing}"
+        );
+        self.follow_capture(before)
+    }
+
     /// Checks what the capture has counted since `before`.
     fn follow_capture(&mut self, before: Counts) -> Result<String, String> {
         let counts = Counts::of(&self.stats);
         let (written, refused, missed) =
             (counts.blocks - before.blocks, counts.overflow - before.overflow, counts.xrun - before.xrun);
+        let (on_hop, left_out) = (counts.hop - before.hop, counts.source - before.source);
         ensure!(
-            counts.next == before.next + written + refused + missed,
+            counts.next == before.next + written + refused + missed + on_hop + left_out,
             "{before:?} and {counts:?}: not every number is a block or a loss"
         );
         let ring = &mut self.ring;
@@ -268,7 +306,9 @@ impl World {
             ensure!(!self.losses.reported || ring.lost.losses > 0, "a reported loss was not counted");
         }
         self.losses.reported = false;
-        ring.next += missed;
+        ring.lost.lost_on_hop += on_hop;
+        ring.lost.left_out += left_out;
+        ring.next += missed + on_hop + left_out;
         for _ in 0..written {
             ring.blocks.push_back(RingBlock { sequence: ring.next, ..ring.lost });
             ring.lost = RingBlock::default();
@@ -329,7 +369,7 @@ impl World {
     fn dispatch(&mut self) -> Result<String, String> {
         let now = self.time();
         let Some(dispatcher) = &mut self.dispatcher else { return Ok("gone".into()) };
-        let before = self.blocks.before();
+        let before = self.blocks.log.before();
         let others = self.blocks.listeners.iter().chain(self.encoder.as_ref().map(|encoder| &encoder.input));
         // New ones are admitted when they are counted; otherwise the last turn admits them at its end.
         let counts_consumers = self.config.await_consumers > 0 && !self.has_begun;
@@ -419,7 +459,7 @@ impl World {
         let block = ring.blocks.pop_front().ok_or("a block came that was not in the capture ring")?;
         let sequence = item.stamp.sequence;
         ensure!(sequence == block.sequence, "block {sequence} came instead of {}", block.sequence);
-        let missing = block.overflowed + block.lost_blocks;
+        let missing = block.overflowed + block.lost_blocks + block.left_out + block.lost_on_hop;
         ensure!(gap == missing, "{missing} blocks are missing before block {sequence}, and a gap of {gap} was told");
         ring.dispatched_next = sequence + 1;
         ensure!(item.position() == sequence * frames, "block {sequence} is not on the grid");
@@ -435,6 +475,10 @@ impl World {
         ensure!(left_out <= most, "{left_out} frames left out before block {sequence}, and {most} at most: {block:?}");
         ring.passed = handed_over + length;
         self.check_place(item, frame, handed_over)?;
+        if block.lost_on_hop > 0 {
+            // A ring that was full meanwhile lost some, too: the ones lost on the hop are told first.
+            self.blocks.log.lose_on_hop_to(self.blocks.log.next + block.lost_on_hop);
+        }
         self.blocks.log.add(Entry {
             first: sequence,
             next: sequence + 1,
@@ -499,7 +543,7 @@ impl World {
         while taken < blocks {
             // A source that waits is asked before each packet, and its packets go out one by one.
             if !is_live {
-                before.get_or_insert(self.packets.before());
+                before.get_or_insert(self.packets.log.before());
                 if !encoder.publisher.has_room(1) {
                     break;
                 }
@@ -517,6 +561,12 @@ impl World {
                             encoder.emit(&mut self.packets, false, &mut before);
                             sent += 1;
                         }
+                        if let Some(gap) = gap.filter(|gap| gap.reason == Loss::Hop) {
+                            let next = gap.from + gap.items;
+                            before.get_or_insert(self.packets.log.before());
+                            encoder.publisher.lose_to(next, Loss::Hop);
+                            self.packets.log.lose_on_hop_to(next);
+                        }
                         encoder.begun.push(item.stamp);
                     }
                     Taken::Ended(end) => {
@@ -532,12 +582,12 @@ impl World {
                 }
             }
             if !is_live {
-                before.get_or_insert(self.packets.before());
+                before.get_or_insert(self.packets.log.before());
                 encoder.publisher.flush();
             }
         }
         encoder.publisher.flush();
-        let before = before.unwrap_or(self.packets.before());
+        let before = before.unwrap_or(self.packets.log.before());
         if !encoder.shares_head {
             self.packets.head = self.packets.log.next;
         }
@@ -610,7 +660,7 @@ impl Encoder {
         if is_remembered {
             self.publisher.remember(stamp, Packet(content));
         } else {
-            before.get_or_insert(packets.before());
+            before.get_or_insert(packets.log.before());
             self.publisher.push(stamp, Packet(content));
         }
         packets.log.add(Entry { first: stamp.first(), next: stamp.next(), is_live: !is_remembered, content });
@@ -618,10 +668,6 @@ impl Encoder {
 }
 
 impl<T: Payload> Outlet<T> {
-    fn before(&self) -> Before {
-        Before { entries: self.log.entries.len(), next: self.log.next }
-    }
-
     fn subscribe(&mut self, options: SubscribeOptions, is_live: bool) -> Result<String, String> {
         let refused = options.overflow == OverflowPolicy::Block && is_live;
         match self.hub.subscribe(options) {
@@ -712,6 +758,9 @@ struct Counts {
     blocks: u64,
     overflow: u64,
     xrun: u64,
+    /// Blocks of another server that it did not have itself, and those that were lost on the way from there.
+    source: u64,
+    hop: u64,
     next: u64,
 }
 
@@ -721,6 +770,8 @@ impl Counts {
             blocks: stats.blocks(),
             overflow: stats.lost_overflow(),
             xrun: stats.lost_xrun(),
+            source: stats.lost_source(),
+            hop: stats.lost_hop(),
             next: stats.next_sequence(),
         }
     }
