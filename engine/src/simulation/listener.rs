@@ -596,7 +596,9 @@ impl<T: Payload> Listener<T> {
             return Ok(());
         };
         ensure!((gap.from, gap.items) == (self.expected, missing) && missing > 0, "{gap:?} instead of {causes:?}");
-        let may_fall_back = self.unnamed_gaps.contains(&next) && matches!(gap.reason, Loss::Overflow | Loss::Conflated);
+        // Before this item, or one that was skipped on the way to it.
+        let is_unnamed = self.unnamed_gaps.iter().any(|first| *first <= next);
+        let may_fall_back = is_unnamed && matches!(gap.reason, Loss::Overflow | Loss::Conflated);
         self.named_gaps.retain(|first| *first > next);
         self.unnamed_gaps.retain(|first| *first > next);
         ensure!(counts[gap.reason as usize] > 0 || may_fall_back, "{gap:?} blames another: {causes:?}");
