@@ -10,6 +10,8 @@ const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MILLI;
 /// Samples of a block, at most: a schedule must be short.
 const MAX_BLOCK_SAMPLES: u64 = 256;
+/// The longest period of a device, in blocks.
+pub(super) const MAX_PERIOD_BLOCKS: u64 = 3;
 /// Most consumers of each fan-out in one schedule.
 const MAX_SUBSCRIPTIONS: u64 = 6;
 
@@ -256,7 +258,7 @@ impl Scheduler {
         let mut period = match rng.between(0, 3) {
             0 => rng.between(1, frames),
             1 => frames,
-            _ => rng.between(1, frames * 3),
+            _ => rng.between(1, frames * MAX_PERIOD_BLOCKS),
         };
         if !config.is_live {
             // The pacer writes a block at most.

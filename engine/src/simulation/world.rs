@@ -8,10 +8,10 @@ use super::device::{self, Device, Stamping};
 use super::ensure;
 use super::listener::{Listener, Packet, Payload, Taken};
 use super::log::{Before, Entry, Log};
-use super::schedule::{self, Config, Event, Stage, Stamps, Step};
+use super::schedule::{self, Config, Event, MAX_PERIOD_BLOCKS, Stage, Stamps, Step};
 use crate::dispatcher::{self, Dispatcher};
 use crate::{
-    Block, Capture, CaptureStats, Consumer, EndReason, Hub, Item, Loss, Origin, OverflowPolicy, Publisher,
+    Block, Capture, CaptureStats, Consumer, EndReason, Format, Hub, Item, Loss, Origin, OverflowPolicy, Publisher,
     PublisherOptions, Relay, RelayedBlock, Stamp, SubscribeError, SubscribeOptions, Timestamp, TryRecvError,
 };
 
@@ -19,10 +19,8 @@ const MILLI: i64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
 /// Most blocks of one turn of the dispatcher.
 const MAX_BATCH: u64 = 32;
-/// Silent losses longer than this are found within [`FOUND_AFTER`], and shorter ones may be taken for drift.
+/// Silent losses longer than this are found within [`found_after`], and shorter ones may be taken for drift.
 const SURELY_FOUND: u64 = 85_000_000;
-/// Sound after which a silent loss must have been found, in ns: two windows of 2 s, and some.
-const FOUND_AFTER: u64 = 6 * SECOND;
 /// Turns after which a stream that was ended must have ended.
 const MAX_LAST_TURNS: usize = 500;
 
@@ -506,7 +504,8 @@ impl World {
         let inexact = declared + 2 + drift + in_frames(jitter) * (declared + 1);
         let ahead = inexact;
         let found = |(frames, at): &&(u64, u64)| {
-            *frames > in_frames(SURELY_FOUND + 2 * jitter) && handed_over >= at + in_frames(FOUND_AFTER)
+            *frames > in_frames(SURELY_FOUND + 2 * jitter)
+                && handed_over >= at + in_frames(found_after(self.config.format))
         };
         let hidden: u64 = silent.iter().filter(|loss| !found(loss)).map(|loss| loss.0).sum();
         let behind = hidden + inexact;
@@ -750,6 +749,13 @@ impl<T: Payload> Outlet<T> {
         }
         Ok(())
     }
+}
+
+/// Returns the sound after which a silent loss must have been found, in ns: two windows of four slots, of which each is half a second
+/// and maybe a period, and two periods more.
+fn found_after(format: Format) -> u64 {
+    let longest_period = MAX_PERIOD_BLOCKS * format.block_span().as_nanos() as u64;
+    (2 * 4 * (SECOND / 2 + longest_period) + 2 * longest_period).max(6 * SECOND)
 }
 
 /// The capture's counts at one moment.
