@@ -185,7 +185,7 @@ impl ReceiveQueue {
         if has_proof {
             self.level.prove(acked, window);
             self.proof.settle();
-        } else if self.level.follow(acked, window) {
+        } else if self.level.follow(acked, window, before) {
             self.window.settle(acked, window);
             self.proof.settle();
         } else if was_at_level && !self.level.is_at(window) {

@@ -1,7 +1,7 @@
 //! The level of a receive window that has stayed the same, and how far it is below. A window counts only from a level: while a kernel
 //! raises its limits, and while it takes back what it offered during a burst, it moves for other reasons than unread bytes.
 
-use super::{MIN_UNREAD_TENTHS, RECOUNTED_PART, UNREAD_TENTHS, is_narrowing};
+use super::{LARGE_WINDOW_BYTES, MIN_UNREAD_TENTHS, NARROWING_HUNDREDTHS, RECOUNTED_PART, UNREAD_TENTHS, is_narrowing};
 
 /// A window that stays within this part of its width while half of it comes has found its level. Before, it narrows for other reasons
 /// than unread bytes: a kernel takes back what it offered during a burst.
@@ -12,6 +12,9 @@ const CLOSING_PART: u64 = 4;
 const CLOSING_BYTES: u64 = 16 * 1024;
 /// All of so many bytes cannot be unread while it stays there, and a program that reads nine tenths of them would narrow it by more.
 const SETTLED_BYTES: u64 = 256 * 1024;
+/// A window of megabytes stays within so many bytes while [`SETTLED_BYTES`] come, if they are read: a part of its width would be more than
+/// that of a program that reads nothing narrows by.
+const MAX_WANDER_BYTES: u64 = 64 * 1024;
 
 /// The level of a window that has stayed the same, and how far it is below.
 #[derive(Debug, Default)]
@@ -23,6 +26,8 @@ pub(super) struct Level {
     /// The bytes that had been acknowledged when the window was last at its level, and when it came to the next.
     left_at: u64,
     next_from: u64,
+    /// The sum of all by which the window has opened since then.
+    opened: u64,
     /// Whether everything had been read there, and the window was not wider since.
     is_proven: bool,
 }
@@ -31,7 +36,7 @@ impl Level {
     /// Notes that everything was read.
     pub(super) fn prove(&mut self, acked: u64, window: u64) {
         (self.window, self.next) = (window as u32, window as u32);
-        (self.left_at, self.next_from) = (acked, acked);
+        (self.left_at, self.next_from, self.opened) = (acked, acked, 0);
         self.is_proven = true;
     }
 
@@ -74,9 +79,10 @@ impl Level {
         window < (self.window - self.window / RECOUNTED_PART as u32).into()
     }
 
-    /// Follows the window. Returns whether it has settled at another level.
-    pub(super) fn follow(&mut self, acked: u64, window: u64) -> bool {
+    /// Follows the window from the one `before`. Returns whether it has settled at another level, or one of megabytes at its first.
+    pub(super) fn follow(&mut self, acked: u64, window: u64, before: u64) -> bool {
         let (level, next) = (u64::from(self.window), u64::from(self.next));
+        self.opened += window.saturating_sub(before);
         if window >= level {
             self.left_at = acked;
         }
@@ -88,21 +94,35 @@ impl Level {
         }
         if self.is_known() && window == level {
             // Another level begins when the window leaves this one.
-            (self.next, self.next_from) = (window as u32, acked);
+            self.begin(acked, window);
             return false;
         }
-        if window.abs_diff(next) > next / LEVEL_PART {
-            (self.next, self.next_from) = (window as u32, acked);
+        // One of megabytes would take minutes to find its level by the rules for others.
+        let is_large = next >= LARGE_WINDOW_BYTES && !self.is_proven;
+        let wander = next / LEVEL_PART;
+        if window.abs_diff(next) > if is_large { wander.min(MAX_WANDER_BYTES) } else { wander } {
+            self.begin(acked, window);
             return false;
         }
-        let enough = if self.is_known() { SETTLED_BYTES.max(2 * next) } else { next / 2 };
-        if acked - self.next_from < enough {
+        let came = acked - self.next_from;
+        let enough = match self.is_known() {
+            _ if is_large => SETTLED_BYTES,
+            true => SETTLED_BYTES.max(2 * next),
+            false => next / 2,
+        };
+        // The window of a program that reads nothing may hardly narrow where it is wide, but then it does not open either.
+        if came < enough || (is_large && self.opened * 100 < came * NARROWING_HUNDREDTHS) {
             return false;
         }
-        let is_other = self.is_known();
+        let is_other = self.is_known() || is_large;
         self.left_at = if is_other { acked } else { self.next_from };
         (self.window, self.is_proven) = (window as u32, false);
         is_other
+    }
+
+    /// Takes the window for one that may be the next level.
+    fn begin(&mut self, acked: u64, window: u64) {
+        (self.next, self.next_from, self.opened) = (window as u32, acked, 0);
     }
 
     /// Returns whether the window is nearly closed.
@@ -138,12 +158,32 @@ mod tests {
         level.prove(0, WINDOW);
         // For longer than another level needs, without a further proof.
         for acked in (0..=2 * SETTLED_BYTES).step_by(2048) {
-            assert!(!level.follow(acked, WINDOW));
+            assert!(!level.follow(acked, WINDOW, WINDOW));
         }
-        assert!(!level.follow(2 * SETTLED_BYTES + 8192, WINDOW - 5120));
+        assert!(!level.follow(2 * SETTLED_BYTES + 8192, WINDOW - 5120, WINDOW));
         assert_eq!((level.window(), level.since(2 * SETTLED_BYTES + 8192)), (WINDOW, 8192));
         // It stays there, so nothing was unread.
-        assert!(level.follow(3 * SETTLED_BYTES + 8192, WINDOW - 5120));
+        assert!(level.follow(3 * SETTLED_BYTES + 8192, WINDOW - 5120, WINDOW - 5120));
         assert_eq!(level.window(), WINDOW - 5120);
+    }
+
+    /// Follows a window of megabytes while half a megabyte comes. Returns whether it has found a level.
+    fn settles(window: impl Fn(u64) -> u64) -> bool {
+        const PACKET: u64 = 960;
+        let mut level = Level::default();
+        let mut before = window(0);
+        for acked in (0..2 * SETTLED_BYTES).step_by(PACKET as usize) {
+            level.follow(acked, window(acked), before);
+            before = window(acked);
+        }
+        level.is_known()
+    }
+
+    #[test]
+    fn a_window_of_megabytes_finds_its_level_if_it_opens_as_far_as_it_narrows() {
+        // Of a program that reads each 100 ms, and of ones that read nothing where much or little narrows a window.
+        assert!(settles(|acked| (4 << 20) - acked % 9600));
+        assert!(!settles(|acked| (4 << 20) - acked * 6 / 10));
+        assert!(!settles(|acked| (4 << 20) - acked / 14));
     }
 }
