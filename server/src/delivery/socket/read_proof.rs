@@ -532,7 +532,11 @@ impl ReadProof {
 
     /// Returns whether a prompt acknowledgement of several segments shows that they were read.
     fn is_steady(&self) -> bool {
-        let bytes = if self.has_narrowed { NARROW_STEADY_BYTES } else { STEADY_BYTES };
+        self.is_steady_for(if self.has_narrowed { NARROW_STEADY_BYTES } else { STEADY_BYTES })
+    }
+
+    /// Returns whether the window has stayed the same while so many bytes came.
+    pub(super) fn is_steady_for(&self, bytes: u32) -> bool {
         (self.look.acked as u32).wrapping_sub(self.steady_from) >= bytes
     }
 

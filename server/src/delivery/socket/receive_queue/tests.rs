@@ -255,7 +255,7 @@ macro_rules! trace {
 
 /// Recorded on Linux 6.18 at both ends, the paths through a relay in user space. Programs read everything for four seconds, and then
 /// what the name says.
-const TRACES: [Trace; 11] = [
+const TRACES: [Trace; 12] = [
     trace!("opus-freezes", 12_440, Some((4, 2))),
     trace!("opus-80ms-freezes", 12_440, Some((4, 2))),
     trace!("opus-80ms-loss-freezes", 12_440, Some((4, 6))),
@@ -268,6 +268,8 @@ const TRACES: [Trace; 11] = [
     trace!("flac-short-freezes", 19_370, Some((7, 1))),
     // Single packets among those that are held make the far kernel count its memory anew in both directions.
     trace!("flac-held-each-100ms", 62_440, None),
+    // Eight listeners fill the path's queue, so that many tests are late, and nothing was proven before.
+    trace!("opus-1mbit-reads", 12_440, None),
     // The far kernel takes back half a megabyte byte by byte, and 64 tests in a row are late at last.
     trace!("wav-20ms-4mb-each-100ms", 96_000, None),
 ];
