@@ -179,10 +179,12 @@ impl ReceiveQueue {
             }
             late.is_held = is_held;
         }
-        if !self.proof.has_proof() && self.proof.is_steady_for(STEADY_BYTES) {
+        let shows_unread =
+            packet_bytes >= COPIED_BYTES && window < LARGE_WINDOW_BYTES && self.proof.held_bytes().is_none();
+        if shows_unread && !self.proof.has_proof() && self.proof.is_steady_for(STEADY_BYTES) {
             self.raised = window as u32;
             if let Some(late) = &mut self.late {
-                late.narrows_from = acked;
+                (late.from, late.narrows_from) = (acked, acked);
             }
         }
         if window >= before + CHANGE_BYTES {
