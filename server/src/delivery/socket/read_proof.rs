@@ -27,7 +27,8 @@ use crate::delivery::socket::receive_window::{
 };
 use crate::delivery::socket::tcp_info::TcpInfo;
 
-/// After a longer pause, the far kernel acknowledges at once: its retransmission timeout is 200 ms or more.
+/// After a longer pause, the far kernel acknowledges at once: its retransmission timeout is 200 ms or more. The pause may also be that of a
+/// path on which others have filled the queue, which shows in the acknowledgements.
 const MAX_TEST_GAP: Duration = Duration::from_millis(180);
 /// The longest gap between two writes that counts for their interval, in intervals.
 const MAX_LONGER_GAP: u32 = 2;
@@ -104,6 +105,8 @@ struct Look {
     window: u32,
     segment_bytes: u32,
     round_trip_micros: u32,
+    /// How long ago the last acknowledgement came.
+    since_ack_millis: u16,
     /// Whether no more writes were not acknowledged than are on their way.
     is_acked: bool,
     /// Whether all was acknowledged, the last write promptly.
@@ -466,12 +469,17 @@ impl ReadProof {
         let (acked, window) = (socket.acked_bytes, socket.window_bytes.unwrap_or_default() as u32);
         let has_widened = self.open > 0 && window > self.look.window;
         self.open = self.open.max(window);
+        if self.have_acks_paused(socket, now) {
+            self.quick_acks = QUICK_ACKS;
+            self.give_up();
+        }
         self.look = Look {
             at: now,
             acked,
             window,
             segment_bytes: socket.segment_bytes as u32,
             round_trip_micros: socket.min_round_trip.unwrap_or_default().as_micros() as u32,
+            since_ack_millis: u16::try_from(socket.since_ack.as_millis()).unwrap_or(u16::MAX),
             is_acked: false,
             is_acked_promptly: false,
         };
@@ -515,6 +523,19 @@ impl ReadProof {
             self.prove(read, now);
         }
         is_confirmed
+    }
+
+    /// Returns whether the last acknowledgement at the look before and the first one after it were so far apart that the segments between
+    /// were, too. If more than one write was acknowledged since, the first one came after that look, at some time.
+    fn have_acks_paused(&self, socket: &TcpInfo, now: Timestamp) -> bool {
+        let came = socket.acked_bytes.saturating_sub(self.look.acked);
+        let since_ack = Duration::from_millis(self.look.since_ack_millis.into());
+        let pause = match came {
+            0 => return false,
+            _ if came <= u64::from(self.write_bytes) => (now - socket.since_ack).since(self.look.at - since_ack),
+            _ => since_ack,
+        };
+        self.look.acked > 0 && pause > MAX_TEST_GAP
     }
 
     /// Gives up the test and the row of prompt ones.
