@@ -403,11 +403,6 @@ impl ReadProof {
         }
     }
 
-    /// Returns whether packets come in such quick succession that they may be held.
-    pub(super) fn is_quick(&self) -> bool {
-        self.interval() < HOLD
-    }
-
     /// Returns the time between writes that did not wait, on average.
     fn interval(&self) -> Duration {
         self.holds.interval()

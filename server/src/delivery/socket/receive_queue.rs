@@ -383,9 +383,7 @@ impl ReceiveQueue {
             return narrowed.saturating_sub(CHANGE_BYTES).min(of_window);
         }
         let is_traceless = packet_bytes < COPIED_BYTES || window >= LARGE_WINDOW_BYTES || is_held;
-        let is_traced = self.proof.is_quick() && packet_bytes >= COPIED_BYTES / 2;
-        let is_possible = !is_traced || has_room(late_bytes, window, self.raised.into());
-        let is_certain = is_traceless && self.proof.lates() >= MIN_TESTS && is_possible;
+        let is_certain = is_traceless && self.proof.lates() >= MIN_TESTS;
         if late_bytes <= HIDDEN_BYTES && !is_certain {
             // The last packet is unread for some time, at least, and alone may narrow the window by 2 KiB. The ones before it need
             // not be unread.
@@ -396,12 +394,6 @@ impl ReceiveQueue {
         let shown_at_least = (narrowed * MIN_UNREAD_TENTHS / 10).min(most);
         if is_narrowing || is_certain { late_bytes.max(shown_at_least) } else { of_window }
     }
-}
-
-/// Returns whether so many bytes may be unread. A default buffer has no room for them while its window is more than half open, if they came in
-/// quick succession and were not too short to leave a trace together.
-fn has_room(unread: u64, window: u64, open: u64) -> bool {
-    unread <= DEFAULT_BUFFER_BYTES || open > DEFAULT_BUFFER_BYTES || 2 * window <= open
 }
 
 /// Returns by how much a window of so many bytes may narrow although everything is read. A kernel that counts the memory of segments anew

@@ -431,18 +431,6 @@ fn a_listener_is_known_after_its_wide_window_was_taken_back_to_less_than_half() 
     }
 }
 
-/// Guards against an accusation as was recorded of a program that reads FLAC each 100 ms, always at the same phase of its packets: after 64
-/// late tests in a row it was told all that it had got in 14 s, of which its buffer would take 2.
-#[test]
-fn late_tests_of_quick_packets_show_no_more_than_a_buffer_has_room_for() {
-    let mut flac = Dense(Connection::new(620, Duration::from_millis(10)));
-    flac.0.queue.proof.permit_holds();
-    for packets in 1..=1500 {
-        let seen = flac.packet(false, 76 * 1024);
-        assert!(packets < 240 || seen.estimate <= 2 * 620, "after {packets}: {seen:?}");
-    }
-}
-
 #[test]
 fn all_is_unread_although_a_wide_window_hardly_narrows() {
     // As it was recorded over loopback, where samples are packed tightly: of a window of 1.2 MB, and by 25,600 bytes after 3.7 s.
