@@ -107,7 +107,10 @@ export class Tab {
     try {
       await eventually(expression, () => this.value(expression), timeout_ms);
     } catch (error) {
-      throw new Error(`${error.message}; ${[...this.errors, ...this.failed_requests].join("; ")}`, { cause: error });
+      const what = "JSON.stringify({ sound: aircheck.sound(), figures: aircheck.player?.figures })";
+      const state = await this.value(what).catch(({ message }) => message);
+      const faults = [...this.errors, ...this.failed_requests].join("; ");
+      throw new Error(`${error.message}; ${faults}; the page: ${state}`, { cause: error });
     }
   }
 
