@@ -27,7 +27,7 @@ pub(super) struct Level {
     left_at: u64,
     next_from: u64,
     /// The sum of all by which the window has opened since then.
-    opened: u64,
+    opened: u32,
     /// Whether everything had been read there, and the window was not wider since.
     is_proven: bool,
 }
@@ -82,7 +82,7 @@ impl Level {
     /// Follows the window from the one `before`. Returns whether it has settled at another level, or one of megabytes at its first.
     pub(super) fn follow(&mut self, acked: u64, window: u64, before: u64) -> bool {
         let (level, next) = (u64::from(self.window), u64::from(self.next));
-        self.opened += window.saturating_sub(before);
+        self.opened = self.opened.saturating_add(window.saturating_sub(before) as u32);
         if window >= level {
             self.left_at = acked;
         }
@@ -111,7 +111,7 @@ impl Level {
             false => next / 2,
         };
         // The window of a program that reads nothing may hardly narrow where it is wide, but then it does not open either.
-        if came < enough || (is_large && self.opened * 100 < came * NARROWING_HUNDREDTHS) {
+        if came < enough || (is_large && u64::from(self.opened) * 100 < came * NARROWING_HUNDREDTHS) {
             return false;
         }
         let is_other = self.is_known() || is_large;
