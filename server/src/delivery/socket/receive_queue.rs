@@ -42,7 +42,7 @@ const RECOUNTED_PART: u64 = 4;
 /// A window that has stayed the same while so many bytes came lacks nothing for those that came before, if it never was seen with everything
 /// read: that of a program that reads nothing would have narrowed by a third of them. A path whose queue grows and shrinks, as one of 1
 /// Mbit/s for several listeners does, makes tests late, and the first of its windows was wider.
-const STEADY_BYTES: u32 = 8 * 1024;
+const UNPROVEN_STEADY_BYTES: u32 = 8 * 1024;
 /// A window need not narrow at all: short packets leave no trace, and a program may have set a buffer of megabytes. Then this many tests
 /// in a row must be late by the far kernel's timer, each at another moment of the program's own intervals.
 const MIN_TESTS: u8 = 64;
@@ -179,9 +179,8 @@ impl ReceiveQueue {
             }
             late.is_held = is_held;
         }
-        let shows_unread =
-            packet_bytes >= COPIED_BYTES && window < LARGE_WINDOW_BYTES && self.proof.held_bytes().is_none();
-        if shows_unread && !self.proof.has_proof() && self.proof.is_steady_for(STEADY_BYTES) {
+        let is_unproven_level = !self.proof.has_proof() && self.proof.is_steady_for(UNPROVEN_STEADY_BYTES);
+        if is_unproven_level && !self.is_traceless(window, packet_bytes) {
             self.raised = window as u32;
             if let Some(late) = &mut self.late {
                 (late.from, late.narrows_from) = (acked, acked);
@@ -268,6 +267,12 @@ impl ReceiveQueue {
         self.proof.lates() >= MIN_LATE_TESTS
     }
 
+    /// Returns whether unread packets may leave no trace in the window: they are copied, it is that of megabytes, or the far kernel counts its
+    /// memory anew because of held ones.
+    fn is_traceless(&self, window: u64, packet_bytes: u64) -> bool {
+        packet_bytes < COPIED_BYTES || window >= LARGE_WINDOW_BYTES || self.proof.held_bytes().is_some()
+    }
+
     /// Returns whether each packet shows in the window.
     fn is_dense(&self, packet_bytes: u64) -> bool {
         packet_bytes >= COPIED_BYTES && !self.proof.is_paged()
@@ -328,6 +333,7 @@ impl ReceiveQueue {
     /// Returns how much is unread of the `most` bytes since the last proof, when packets are acknowledged late.
     fn estimate(&mut self, seen: (u64, u64), before: (u64, u64), packet_bytes: u64, most: u64) -> u64 {
         let ((acked, window), (acked_before, window_before)) = (seen, before);
+        let is_traceless = self.is_traceless(window, packet_bytes);
         let Some(late) = &mut self.late else { return 0 };
         let is_held = self.proof.held_bytes().is_some();
         let is_wider = window >= window_before + CHANGE_BYTES && acked_before > self.proof.proven();
@@ -382,7 +388,6 @@ impl ReceiveQueue {
             // A program that reads at its own intervals leaves a few of these segments unread, for a moment.
             return narrowed.saturating_sub(CHANGE_BYTES).min(of_window);
         }
-        let is_traceless = packet_bytes < COPIED_BYTES || window >= LARGE_WINDOW_BYTES || is_held;
         let is_certain = is_traceless && self.proof.lates() >= MIN_TESTS;
         if late_bytes <= HIDDEN_BYTES && !is_certain {
             // The last packet is unread for some time, at least, and alone may narrow the window by 2 KiB. The ones before it need

@@ -99,17 +99,17 @@ impl Level {
         }
         // One of megabytes would take minutes to find its level by the rules for others.
         let is_large = next >= LARGE_WINDOW_BYTES && !self.is_proven;
-        let wander = next / LEVEL_PART;
-        if window.abs_diff(next) > if is_large { wander.min(MAX_WANDER_BYTES) } else { wander } {
+        let part = next / LEVEL_PART;
+        let (wander, enough) = match self.is_known() {
+            _ if is_large => (part.min(MAX_WANDER_BYTES), SETTLED_BYTES),
+            true => (part, SETTLED_BYTES.max(2 * next)),
+            false => (part, next / 2),
+        };
+        if window.abs_diff(next) > wander {
             self.begin(acked, window);
             return false;
         }
         let came = acked - self.next_from;
-        let enough = match self.is_known() {
-            _ if is_large => SETTLED_BYTES,
-            true => SETTLED_BYTES.max(2 * next),
-            false => next / 2,
-        };
         // The window of a program that reads nothing may hardly narrow where it is wide, but then it does not open either.
         if came < enough || (is_large && u64::from(self.opened) * 100 < came * NARROWING_HUNDREDTHS) {
             return false;
