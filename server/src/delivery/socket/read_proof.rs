@@ -77,6 +77,8 @@ const MAX_LATE_AFTER_PROMPT: u8 = 6;
 /// first late acknowledgement of a single packet would make this kernel send it again, and the far one acknowledge the next ones at once.
 const MIN_HOLD_LATE: u8 = 2;
 const HELD_QUICK_ACKS: u8 = 6;
+/// On so short a path, an acknowledgement that took longer was not sent at once. The kernel tells its time to 4 ms, or 10.
+const AT_ONCE: Duration = Duration::from_millis(4);
 /// The part of its interval for which a packet of a program that does not read at once waits is none, a fifth, and so on, in turns.
 /// A program that reads at its own intervals, with the same phase as the packets come, would never read one promptly.
 const DELAY_PARTS: u32 = 5;
@@ -473,6 +475,9 @@ impl ReadProof {
             self.quick_acks = QUICK_ACKS;
             self.give_up();
         }
+        if self.is_acked_by_read(socket, now) {
+            self.lates = self.lates_after_prompt();
+        }
         self.look = Look {
             at: now,
             acked,
@@ -536,6 +541,27 @@ impl ReadProof {
             _ => since_ack,
         };
         self.look.acked > 0 && pause > MAX_TEST_GAP
+    }
+
+    /// Returns whether the last packets were acknowledged neither at once nor by the far kernel's timer, so that a read has done it. Where late
+    /// acknowledgements make this kernel send a segment again, the last few of those that the far one then acknowledges at once are no
+    /// tests, and without this only the late ones among them would count.
+    fn is_acked_by_read(&self, socket: &TcpInfo, now: Timestamp) -> bool {
+        let acked = socket.acked_bytes;
+        let is_last = (1..=HELD_QUICK_ACKS).contains(&self.quick_acks) && self.round_trip() < SHORT_ROUND_TRIP;
+        let is_whole = acked > self.look.acked && acked >= self.written && self.retransmits == socket.retransmits;
+        if !is_last || !is_whole || self.holds.is_holding() {
+            return false;
+        }
+        let bytes = u64::from(self.write_bytes.max(1));
+        let packets = (acked - self.look.acked + bytes / 2) / bytes;
+        let delay = self.delay_since(self.written_at, socket, now);
+        delay >= AT_ONCE && delay + self.interval() * (packets.max(1) - 1) as u32 <= PROMPT
+    }
+
+    /// Returns how many late tests in a row count on after one prompt test.
+    fn lates_after_prompt(&self) -> u8 {
+        (self.lates / 2).min(MAX_LATE_AFTER_PROMPT)
     }
 
     /// Gives up the test and the row of prompt ones.
@@ -655,7 +681,7 @@ impl ReadProof {
             // Two in a row show that it may not be frozen. One may be of a kernel that raises its limits, without a trace in a window
             // that unread bytes have narrowed; where these would leave no trace, one has to be enough.
             let is_traceless = u64::from(bytes) < COPIED_BYTES && !self.holds.is_holding();
-            self.lates = if self.prompts > 1 || is_traceless { 0 } else { (self.lates / 2).min(MAX_LATE_AFTER_PROMPT) };
+            self.lates = if self.prompts > 1 || is_traceless { 0 } else { self.lates_after_prompt() };
             self.last_prompt = acked;
             if is_row {
                 self.set_result(Reading::Prompt, now);
