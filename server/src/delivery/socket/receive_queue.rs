@@ -197,6 +197,11 @@ impl ReceiveQueue {
             self.level.prove(acked, window);
             self.proof.settle();
         } else if self.level.follow(acked, window, before) {
+            // Nothing is missing from a level.
+            self.raised = window as u32;
+            if let Some(late) = &mut self.late {
+                late.narrows_from = acked;
+            }
             self.window.settle(acked, window);
             self.proof.settle();
         } else if was_at_level && !self.level.is_at(window) {
@@ -218,10 +223,10 @@ impl ReceiveQueue {
         // A window of megabytes that was never seen with everything read may stand anywhere.
         let is_vague = (window >= LARGE_WINDOW_BYTES && !self.level.is_proven())
             || (is_wide && self.level.is_proven() && !self.are_tests_late());
+        // It follows each opening of the window from the first late test on, although it counts from the twelfth on only.
+        let of_late_tests = if is_dense { 0 } else { self.estimate(seen, before, packet_bytes, most) };
         let estimate = match self.proof.result() {
-            Some(Reading::Late) if is_paged && self.proof.lates() > 0 => {
-                self.estimate(seen, before, packet_bytes, most)
-            }
+            Some(Reading::Late) if is_paged && self.proof.lates() > 0 => of_late_tests,
             // A small buffer with room for less than a packet is full.
             _ if packet_bytes >= COPIED_BYTES
                 && window < packet_bytes
@@ -345,7 +350,12 @@ impl ReceiveQueue {
         let is_raised = window > self.raised.into() || (may_be_level && is_recounted) || is_level;
         if is_raised {
             // That the kernel raises its window, or counts its memory anew, is no sign that the program reads.
-            (self.raised, late.narrows_from) = (window as u32, acked);
+            // What it offers to one that does, beyond its default, it takes back.
+            let is_passing = window > DEFAULT_BUFFER_BYTES && late.opened.is_some() && !is_level;
+            if !is_passing {
+                self.raised = window as u32;
+            }
+            late.narrows_from = acked;
             if is_level || late.opened.is_some() {
                 (late.opened, late.has_level) = (Some((acked, 0)), true);
             }
