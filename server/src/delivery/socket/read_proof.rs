@@ -147,6 +147,8 @@ pub(super) struct ReadProof {
     /// Writes that are no test yet.
     quick_acks: u8,
     retransmits: u32,
+    /// Whether this kernel has sent a segment again since the last proof.
+    has_resent: bool,
     /// The widest receive window so far, or that at which it has settled since.
     open: u32,
     /// Since how many acknowledged bytes the window has been this wide, or nearly; the low bits of that.
@@ -227,6 +229,12 @@ impl ReadProof {
     pub(super) fn result(&self) -> Option<Reading> {
         let is_old = self.writes > MAX_WRITES && self.look.at.since(self.result_at) > MAX_RESULT_AGE;
         self.result.filter(|_| !is_old)
+    }
+
+    /// Returns whether this kernel has sent a segment again since the last proof. Then segments may have waited for it at the far end, whose
+    /// window is narrower for a while.
+    pub(super) fn has_resent(&self) -> bool {
+        self.has_resent
     }
 
     /// Permits that packets in quick succession are held for a moment.
@@ -499,7 +507,7 @@ impl ReadProof {
             self.give_up();
         }
         if self.retransmits != socket.retransmits {
-            self.retransmits = socket.retransmits;
+            (self.retransmits, self.has_resent) = (socket.retransmits, true);
             // A late acknowledgement makes this kernel send a segment again on a short path, and the far one acknowledge sixteen at once,
             // after which the next is late.
             let is_again = (1..=HELD_QUICK_ACKS).contains(&self.quick_acks) && self.round_trip() < SHORT_ROUND_TRIP;
@@ -719,7 +727,7 @@ impl ReadProof {
         self.proven = self.proven.max(read);
         self.proven_at = now;
         self.has_proof = true;
-        (self.lates, self.late_packets, self.is_unsure) = (0, 0, false);
+        (self.lates, self.late_packets, self.is_unsure, self.has_resent) = (0, 0, false, false);
     }
 }
 

@@ -244,7 +244,9 @@ impl ReceiveQueue {
             }
             _ if is_vague || !self.level.is_known() => 0,
             _ if is_dense && is_late && !self.proof.has_prompt() => observed,
-            _ if is_dense && (is_late || self.level.is_proven()) => observed.min(self.level.since(acked)),
+            _ if is_dense && (is_late || (self.level.is_proven() && !self.proof.has_resent())) => {
+                observed.min(self.level.since(acked))
+            }
             // There was no test since then, because a small buffer is soon half full.
             Some(Reading::Prompt) if self.is_small() && self.proof.is_half_closed() => observed,
             // It had read everything a moment ago.
