@@ -353,6 +353,8 @@ impl ReceiveQueue {
         // An acknowledgement before the far kernel's timer shows that all was read just now.
         let is_level = may_be_level && is_opening && (!late.has_level || self.proof.is_acked_promptly());
         let is_raised = window > self.raised.into() || (may_be_level && is_recounted) || is_level;
+        // One that was narrower than before, and then is wider, has opened.
+        let was_narrow = is_opening && window_before + CHANGE_BYTES <= self.raised.into();
         if is_raised {
             // That the kernel raises its window, or counts its memory anew, is no sign that the program reads.
             // What it offers to one that does, beyond its default, it takes back.
@@ -361,7 +363,7 @@ impl ReceiveQueue {
                 self.raised = window as u32;
             }
             late.narrows_from = acked;
-            if is_level || late.opened.is_some() {
+            if is_level || was_narrow || late.opened.is_some() {
                 (late.opened, late.has_level) = (Some((acked, 0)), true);
             }
         } else if is_recounted {

@@ -255,7 +255,7 @@ macro_rules! trace {
 
 /// Recorded on Linux 6.18 at both ends, the paths through a relay in user space. Programs read everything for four seconds, and then
 /// what the name says.
-const TRACES: [Trace; 17] = [
+const TRACES: [Trace; 18] = [
     trace!("opus-freezes", 12_440, Some((4, 2))),
     trace!("opus-80ms-freezes", 12_440, Some((4, 2))),
     trace!("opus-80ms-loss-freezes", 12_440, Some((4, 6))),
@@ -282,6 +282,8 @@ const TRACES: [Trace; 17] = [
     trace!("flac-20ms-each-100ms", 62_440, None),
     // It does not read from 4 to 12 s, and its window then narrows to another level than before.
     trace!("opus-ethernet-16kb-comes-back", 12_440, None),
+    // The same, but its window has opened further than before at once.
+    trace!("opus-ethernet-16kb-reads-again", 12_440, None),
 ];
 /// A program's own time of its reads is known to so many thousandths of a second.
 const CLOCK_MILLIS: u64 = 60;
