@@ -237,6 +237,12 @@ impl ReadProof {
         self.has_resent
     }
 
+    /// Returns whether the far window may be wider than this kernel knows: what says so was lost, and the next probe of a closed window, which
+    /// may take minutes, has not told it yet.
+    pub(super) fn may_have_lost_window(&self, socket: &TcpInfo) -> bool {
+        socket.retransmits > 0 && socket.since_ack > MAX_TEST_GAP + self.round_trip()
+    }
+
     /// Permits that packets in quick succession are held for a moment.
     pub(super) fn permit_holds(&mut self) {
         self.holds.permit();

@@ -139,7 +139,10 @@ impl ReceiveQueue {
         match (is_late, socket.window_bytes) {
             (Some(true), _) => Unread { least: 0, estimate: most, most },
             (Some(false), _) | (None, None) => Unread { least: 0, estimate: 0, most },
-            (None, Some(window)) => self.unread((acked, window), before, packet_bytes, most),
+            (None, Some(window)) => {
+                let unread = self.unread((acked, window), before, packet_bytes, most);
+                if self.proof.may_have_lost_window(socket) { Unread { least: 0, ..unread } } else { unread }
+            }
         }
     }
 

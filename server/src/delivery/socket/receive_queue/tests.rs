@@ -255,7 +255,7 @@ macro_rules! trace {
 
 /// Recorded on Linux 6.18 at both ends, the paths through a relay in user space. Programs read everything for four seconds, and then
 /// what the name says.
-const TRACES: [Trace; 18] = [
+const TRACES: [Trace; 19] = [
     trace!("opus-freezes", 12_440, Some((4, 2))),
     trace!("opus-80ms-freezes", 12_440, Some((4, 2))),
     trace!("opus-80ms-loss-freezes", 12_440, Some((4, 6))),
@@ -281,6 +281,8 @@ const TRACES: [Trace; 18] = [
     // After 21 s the far kernel offers 32 KiB more for a moment, while tests are late now and then.
     trace!("flac-20ms-each-100ms", 62_440, None),
     // It does not read from 4 to 12 s, and its window then narrows to another level than before.
+    // It does not read from 4 to 12 s. What says so that its window is open again is lost, and the next probe of it comes after 16 s.
+    trace!("wav-80ms-loss-window-lost", 96_000, Some((20, 20))),
     trace!("opus-ethernet-16kb-comes-back", 12_440, None),
     // The same, but its window has opened further than before at once.
     trace!("opus-ethernet-16kb-reads-again", 12_440, None),
