@@ -14,8 +14,9 @@ use crate::server::Server;
 
 /// Time for connections to settle after the last has come, and before the first goes.
 const SETTLE: Duration = Duration::from_secs(3);
-/// The time that one listener is alone: longer than a loop of the sound, so that it hears a mark.
-const ALONE: Duration = Duration::from_secs(5);
+/// The time that one listener is alone: longer than a loop of the sound, so that it hears a mark, and than the history of 10 s that an
+/// encoder keeps, so that the memory that this takes is not counted as the listeners'.
+const ALONE: Duration = Duration::from_secs(12);
 /// How long all listeners may take to come, but for those that come at the least rate.
 const RAMP_SECONDS: f64 = 5.0;
 /// Fewest listeners that come in a second.
