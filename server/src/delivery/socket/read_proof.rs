@@ -107,8 +107,9 @@ struct Look {
     window: u32,
     segment_bytes: u32,
     round_trip_micros: u32,
-    /// How long ago the last acknowledgement came.
+    /// How long ago the last acknowledgement came, and for how long the far kernel may have delayed it, as far as that is known.
     since_ack_millis: u16,
+    ack_delay_millis: u16,
     /// Whether no more writes were not acknowledged than are on their way.
     is_acked: bool,
     /// Whether all was acknowledged, the last write promptly.
@@ -499,10 +500,15 @@ impl ReadProof {
             segment_bytes: socket.segment_bytes as u32,
             round_trip_micros: socket.min_round_trip.unwrap_or_default().as_micros() as u32,
             since_ack_millis: u16::try_from(socket.since_ack.as_millis()).unwrap_or(u16::MAX),
+            ack_delay_millis: 0,
             is_acked: false,
             is_acked_promptly: false,
         };
-        self.look.is_acked_promptly = acked >= self.written && self.delay_since(self.written_at, socket, now) <= PROMPT;
+        if acked >= self.written {
+            let delay = self.delay_since(self.written_at, socket, now);
+            self.look.is_acked_promptly = delay <= PROMPT;
+            self.look.ack_delay_millis = delay.min(ACK_DELAY).as_millis() as u16;
+        }
         let on_their_way = 1 + self.look.round_trip_micros / self.interval().as_micros().max(1) as u32;
         self.look.is_acked =
             self.written.saturating_sub(acked) <= u64::from(on_their_way) * u64::from(self.write_bytes);
@@ -544,8 +550,9 @@ impl ReadProof {
         is_confirmed
     }
 
-    /// Returns whether the last acknowledgement at the look before and the first one after it were so far apart that the segments between
-    /// were, too. If more than one write was acknowledged since, the first one came after that look, at some time.
+    /// Returns whether the last acknowledgement at the look before and the first one after it were so far apart that their segments were, too,
+    /// the first of which may have come before its acknowledgement went. If more than one write was acknowledged since, the first one came
+    /// after that look, at some time.
     fn have_acks_paused(&self, socket: &TcpInfo, now: Timestamp) -> bool {
         let came = socket.acked_bytes.saturating_sub(self.look.acked);
         let since_ack = Duration::from_millis(self.look.since_ack_millis.into());
@@ -554,7 +561,7 @@ impl ReadProof {
             _ if came <= u64::from(self.write_bytes) => (now - socket.since_ack).since(self.look.at - since_ack),
             _ => since_ack,
         };
-        self.look.acked > 0 && pause > MAX_TEST_GAP
+        self.look.acked > 0 && pause + Duration::from_millis(self.look.ack_delay_millis.into()) > MAX_TEST_GAP
     }
 
     /// Returns whether the last packets were acknowledged neither at once nor by the far kernel's timer, so that a read has done it. Where late
