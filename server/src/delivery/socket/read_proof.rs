@@ -148,7 +148,7 @@ pub(super) struct ReadProof {
     /// Writes that are no test yet.
     quick_acks: u8,
     retransmits: u32,
-    /// Whether this kernel has sent a segment again since the last proof.
+    /// Whether this kernel has sent a segment again since the last proof, because one was lost.
     has_resent: bool,
     /// The widest receive window so far, or that at which it has settled since.
     open: u32,
@@ -232,8 +232,8 @@ impl ReadProof {
         self.result.filter(|_| !is_old)
     }
 
-    /// Returns whether this kernel has sent a segment again since the last proof. Then segments may have waited for it at the far end, whose
-    /// window is narrower for a while.
+    /// Returns whether this kernel has sent a segment again since the last proof, because one was lost. Then others may have waited for it at
+    /// the far end, whose window is narrower for a while.
     pub(super) fn has_resent(&self) -> bool {
         self.has_resent
     }
@@ -519,7 +519,9 @@ impl ReadProof {
             self.give_up();
         }
         if self.retransmits != socket.retransmits {
-            (self.retransmits, self.has_resent) = (socket.retransmits, true);
+            self.retransmits = socket.retransmits;
+            // On a short path, it may be because of late acknowledgements.
+            self.has_resent |= self.round_trip() >= SHORT_ROUND_TRIP;
             // A late acknowledgement makes this kernel send a segment again on a short path, and the far one acknowledge sixteen at once,
             // after which the next is late.
             let is_again = (1..=HELD_QUICK_ACKS).contains(&self.quick_acks) && self.round_trip() < SHORT_ROUND_TRIP;
