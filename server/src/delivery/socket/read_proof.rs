@@ -440,6 +440,11 @@ impl ReadProof {
         Duration::from_micros(self.look.round_trip_micros.into())
     }
 
+    /// Returns whether the path is short.
+    fn is_short_path(&self) -> bool {
+        self.round_trip() < SHORT_ROUND_TRIP
+    }
+
     /// Returns the most bytes that one segment carries, as of the last look.
     pub(super) fn segment_bytes(&self) -> u64 {
         self.look.segment_bytes.into()
@@ -521,10 +526,10 @@ impl ReadProof {
         if self.retransmits != socket.retransmits {
             self.retransmits = socket.retransmits;
             // On a short path, it may be because of late acknowledgements.
-            self.has_resent |= self.round_trip() >= SHORT_ROUND_TRIP;
+            self.has_resent |= !self.is_short_path();
             // A late acknowledgement makes this kernel send a segment again on a short path, and the far one acknowledge sixteen at once,
             // after which the next is late.
-            let is_again = (1..=HELD_QUICK_ACKS).contains(&self.quick_acks) && self.round_trip() < SHORT_ROUND_TRIP;
+            let is_again = (1..=HELD_QUICK_ACKS).contains(&self.quick_acks) && self.is_short_path();
             let was_waiting = self.has_test() && self.test.is_alone && self.quick_acks == 0;
             self.quick_acks = QUICK_ACKS;
             self.give_up();
@@ -571,7 +576,7 @@ impl ReadProof {
     /// tests, and without this only the late ones among them would count.
     fn is_acked_by_read(&self, socket: &TcpInfo, now: Timestamp) -> bool {
         let acked = socket.acked_bytes;
-        let is_last = (1..=HELD_QUICK_ACKS).contains(&self.quick_acks) && self.round_trip() < SHORT_ROUND_TRIP;
+        let is_last = (1..=HELD_QUICK_ACKS).contains(&self.quick_acks) && self.is_short_path();
         let is_whole = acked > self.look.acked && acked >= self.written && self.retransmits == socket.retransmits;
         if !is_last || !is_whole || self.holds.is_holding() {
             return false;
@@ -650,7 +655,7 @@ impl ReadProof {
 
     /// Returns within which delay an acknowledgement of several segments shows that they were read at once.
     fn short_prompt(&self) -> Duration {
-        if self.round_trip() < SHORT_ROUND_TRIP { SHORT_PROMPT } else { PROMPT }
+        if self.is_short_path() { SHORT_PROMPT } else { PROMPT }
     }
 
     /// Judges the test that was written last, once its acknowledgement is there. Returns where it ends if it is one of a row of prompt ones

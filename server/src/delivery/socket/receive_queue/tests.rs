@@ -282,9 +282,9 @@ const TRACES: [Trace; 20] = [
     trace!("flac-ethernet-each-100ms", 62_440, None),
     // After 21 s the far kernel offers 32 KiB more for a moment, while tests are late now and then.
     trace!("flac-20ms-each-100ms", 62_440, None),
-    // It does not read from 4 to 12 s, and its window then narrows to another level than before.
     // It does not read from 4 to 12 s. What says so that its window is open again is lost, and the next probe of it comes after 16 s.
     trace!("wav-80ms-loss-window-lost", 96_000, Some((20, 20))),
+    // It does not read from 4 to 12 s, and its window then narrows to another level than before.
     trace!("opus-ethernet-16kb-comes-back", 12_440, None),
     // The same, but its window has opened further than before at once.
     trace!("opus-ethernet-16kb-reads-again", 12_440, None),
