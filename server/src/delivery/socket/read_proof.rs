@@ -505,7 +505,7 @@ impl ReadProof {
             segment_bytes: socket.segment_bytes as u32,
             round_trip_micros: socket.min_round_trip.unwrap_or_default().as_micros() as u32,
             since_ack_millis: u16::try_from(socket.since_ack.as_millis()).unwrap_or(u16::MAX),
-            ack_delay_millis: 0,
+            ack_delay_millis: if acked == self.look.acked { self.look.ack_delay_millis } else { 0 },
             is_acked: false,
             is_acked_promptly: false,
         };

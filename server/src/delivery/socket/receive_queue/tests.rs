@@ -255,7 +255,7 @@ macro_rules! trace {
 
 /// Recorded on Linux 6.18 at both ends, the paths through a relay in user space. Programs read everything for four seconds, and then
 /// what the name says.
-const TRACES: [Trace; 20] = [
+const TRACES: [Trace; 21] = [
     trace!("opus-freezes", 12_440, Some((4, 2))),
     trace!("opus-80ms-freezes", 12_440, Some((4, 2))),
     trace!("opus-80ms-loss-freezes", 12_440, Some((4, 6))),
@@ -276,6 +276,8 @@ const TRACES: [Trace; 20] = [
     trace!("opus-1mbit-nine-tenths", 12_440, Some((20, 20))),
     // The same after 166 ms between two acknowledgements, the first of which was late.
     trace!("opus-1mbit-pauses", 12_440, Some((20, 20))),
+    // The same, but a look between the two acknowledgements finds the next page on its way.
+    trace!("opus-1mbit-unseen-delay", 12_440, Some((20, 20))),
     // The far kernel takes back half a megabyte byte by byte, and 64 tests in a row are late at last.
     trace!("wav-20ms-4mb-each-100ms", 96_000, None),
     // Every 170 ms a late acknowledgement makes the sender's kernel send a segment again, and the far one acknowledge sixteen at once.
