@@ -465,12 +465,14 @@ impl ReadProof {
         self.quick_acks = if gap > MAX_TEST_GAP { QUICK_ACKS } else { self.quick_acks.saturating_sub(1) };
         let is_single = bytes <= self.segment_bytes();
         self.unseen_writes = if is_single { self.unseen_writes.saturating_add(1) } else { u8::MAX };
+        // A look since the write before shows whether this one arrives alone.
+        let is_looked_at = self.look.at >= self.written_at;
         (self.written, self.written_at) = (end, now);
         if self.has_test() && self.test.next.0 == 0 {
             self.test.next = (end, now);
         }
         let test = Test { end, written_at: now, bytes: bytes as u32, window: self.look.window, ..Test::default() };
-        let can_test = self.quick_acks == 0 && self.is_due(now);
+        let can_test = self.quick_acks == 0 && is_looked_at && self.is_due(now);
         if can_test && self.is_half_closed() {
             // The results before it go on to count.
             (self.writes, self.result_at) = (0, now);

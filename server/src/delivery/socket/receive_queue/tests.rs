@@ -15,6 +15,8 @@ struct Connection {
     /// What was known at the last look, and the number of looks.
     known: Unread,
     looks: u32,
+    /// The time from the question whether to look, which is the same for all listeners of a shard, to the listener's own write.
+    round: Duration,
     /// Whether tests wait for turns of half a second, of which there is one in two and a half seconds, and a look is had each second besides.
     has_turns: bool,
 }
@@ -37,6 +39,7 @@ impl Connection {
             interval,
             known: Unread::default(),
             looks: 0,
+            round: Duration::ZERO,
             has_turns: false,
         };
         connection.queue.proof.begin(0, now);
@@ -47,7 +50,7 @@ impl Connection {
     /// `window`. Returns what is known before the next one.
     fn send(&mut self, acknowledged: Option<Duration>, window: u64) -> Unread {
         self.written += self.packet_bytes;
-        self.queue.wrote(self.written, self.packet_bytes, self.packet_bytes, self.interval, self.now);
+        self.queue.wrote(self.written, self.packet_bytes, self.packet_bytes, self.interval, self.now + self.round);
         self.now = self.now + self.interval;
         self.socket.since_ack += self.interval;
         if let Some(delay) = acknowledged {
@@ -64,7 +67,7 @@ impl Connection {
             !self.queue.reads_promptly(self.packet_bytes, self.now)
         };
         if self.queue.wants_look(self.now) || is_old {
-            self.known = self.queue.look(&self.socket, self.packet_bytes, self.now);
+            self.known = self.queue.look(&self.socket, self.packet_bytes, self.now + self.round);
             self.looks += 1;
         }
         self.known
@@ -109,6 +112,23 @@ fn a_program_that_reads_everything_is_proven_to_once_a_second() {
         let Unread { least, estimate, most } = pages.prompt();
         assert_eq!((least, estimate), (0, 0));
         assert!(most <= 11 * PAGE, "{most}");
+    }
+}
+
+#[test]
+fn a_second_of_a_program_that_reads_short_packets_takes_a_few_looks_wherever_in_the_round_it_is() {
+    for round in (0..10).map(Duration::from_millis) {
+        let mut connection = Connection { round, ..Connection::new(155, Duration::from_millis(10)) };
+        let mut looks_at = |packets| {
+            let before = connection.looks;
+            for _ in 0..packets {
+                connection.send(Some(Duration::ZERO), 76 * 1024);
+            }
+            connection.looks - before
+        };
+        looks_at(300);
+        let looks = looks_at(1000);
+        assert!((30..=50).contains(&looks), "{looks} in ten seconds, {round:?} after the question");
     }
 }
 
