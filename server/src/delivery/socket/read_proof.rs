@@ -152,6 +152,8 @@ pub(super) struct ReadProof {
     has_resent: bool,
     /// The widest receive window so far, or that at which it has settled since.
     open: u32,
+    /// Whether it ever was as wide as each default buffer is at first. After losses, that of such a buffer is narrower for good.
+    was_wide: bool,
     /// Since how many acknowledged bytes the window has been this wide, or nearly; the low bits of that.
     steady_from: u32,
     steady: u32,
@@ -400,6 +402,11 @@ impl ReadProof {
         self.result() == Some(Reading::Late)
     }
 
+    /// Returns whether the listener's program has set a smaller receive buffer than the system's default.
+    pub(super) fn is_small(&self) -> bool {
+        !self.was_wide
+    }
+
     /// Returns the widest receive window so far, or that at which it has settled since.
     pub(super) fn open_window(&self) -> u64 {
         self.open.into()
@@ -415,7 +422,7 @@ impl ReadProof {
     /// Takes the receive window for open that it has now, because it has settled there. That of a small buffer is left out: it is soon
     /// closed, and its widest window tells how much it receives.
     pub(super) fn settle(&mut self) {
-        if u64::from(self.look.window) >= MIN_DEFAULT_WINDOW_BYTES {
+        if self.was_wide {
             self.open = self.look.window;
         }
     }
@@ -493,6 +500,7 @@ impl ReadProof {
         let (acked, window) = (socket.acked_bytes, socket.window_bytes.unwrap_or_default() as u32);
         let has_widened = self.open > 0 && window > self.look.window;
         self.open = self.open.max(window);
+        self.was_wide |= u64::from(window) >= MIN_DEFAULT_WINDOW_BYTES;
         if self.have_acks_paused(socket, now) {
             self.quick_acks = QUICK_ACKS;
             self.give_up();

@@ -18,7 +18,7 @@ use aircheck_engine::Timestamp;
 use crate::delivery::socket::ping::Pings;
 use crate::delivery::socket::read_proof::{MIN_HELD_TESTS, ReadProof, Reading};
 use crate::delivery::socket::receive_window::{
-    CHANGE_BYTES, COPIED_BYTES, DEFAULT_BUFFER_BYTES, LARGE_WINDOW_BYTES, MIN_DEFAULT_WINDOW_BYTES, ReceiveWindow,
+    CHANGE_BYTES, COPIED_BYTES, DEFAULT_BUFFER_BYTES, LARGE_WINDOW_BYTES, ReceiveWindow,
 };
 use crate::delivery::socket::tcp_info::TcpInfo;
 use level::Level;
@@ -115,7 +115,7 @@ impl Late {
 impl ReceiveQueue {
     /// Returns whether the listener's program has set a smaller receive buffer than the system's default.
     pub(super) fn is_small(&self) -> bool {
-        self.window.is_small()
+        self.proof.is_small()
     }
 
     /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before, of packets of about `packet_bytes`.
@@ -216,7 +216,8 @@ impl ReceiveQueue {
     /// one `before`.
     fn unread(&mut self, seen: (u64, u64), before: (u64, u64), packet_bytes: u64, most: u64) -> Unread {
         let (acked, window) = seen;
-        let observed = self.window.observe(acked, window, packet_bytes);
+        let is_small = self.is_small();
+        let observed = self.window.observe(acked, window, packet_bytes, is_small);
         let least = self.least(window, packet_bytes).min(most);
         let is_late = self.are_tests_late() || self.level.is_far(window);
         let (is_paged, is_dense) = (self.proof.is_paged(), self.is_dense(packet_bytes));
@@ -234,11 +235,7 @@ impl ReceiveQueue {
             // again after it was closed.
             Some(Reading::Late) if is_paged && !self.proof.is_half_closed() => 0,
             // A small buffer with room for less than a packet is full.
-            _ if packet_bytes >= COPIED_BYTES
-                && window < packet_bytes
-                && self.is_small()
-                && !self.proof.has_prompt() =>
-            {
+            _ if packet_bytes >= COPIED_BYTES && window < packet_bytes && is_small && !self.proof.has_prompt() => {
                 observed
             }
             // Of a program that was never seen to read, all may be unread, wherever its window stands.
@@ -251,7 +248,7 @@ impl ReceiveQueue {
                 observed.min(self.level.since(acked))
             }
             // There was no test since then, because a small buffer is soon half full.
-            Some(Reading::Prompt) if self.is_small() && self.proof.is_half_closed() => observed,
+            Some(Reading::Prompt) if is_small && self.proof.is_half_closed() => observed,
             // It had read everything a moment ago.
             Some(Reading::Prompt) => 0,
             // A window wanders by half, in short packets that are read at intervals.
@@ -265,8 +262,7 @@ impl ReceiveQueue {
 
     /// Returns how many unread bytes the listener's machine has room for, if its program has set a small buffer.
     fn capacity(&self) -> u64 {
-        let widest = self.proof.open_window();
-        if widest < MIN_DEFAULT_WINDOW_BYTES { widest * MAX_RECEIVED_HALVES / 2 } else { u64::MAX }
+        if self.is_small() { self.proof.open_window() * MAX_RECEIVED_HALVES / 2 } else { u64::MAX }
     }
 
     /// Returns how many tests in a row must be late for a window without a level to count. A program that reads each 100 ms fails twelve

@@ -23,7 +23,7 @@ const READING_FACTOR: u64 = 32;
 const SEGMENT_BYTES: u64 = 1448;
 /// The most bytes that were sent for each byte by which the window narrowed, with such packets.
 const SHORT_PACKET_FACTOR: u64 = 15;
-/// No default buffer offers less than this. A program that offers less has set a buffer of its own, which receives hardly
+/// No default buffer offers less than this at its widest. A program that offers less has set a buffer of its own, which receives hardly
 /// more than it offers: at most 7 % more was seen, with buffers of 2 to 16 KB.
 pub(super) const MIN_DEFAULT_WINDOW_BYTES: u64 = 60_000;
 /// A window that has opened again is the widest if it lacks no more than this part.
@@ -45,21 +45,16 @@ impl ReceiveWindow {
         (self.widest, self.acked, self.last) = (window as u32, acked, window as u32);
     }
 
-    /// Returns whether the listener's program has set a smaller buffer than the system's default.
-    pub(super) fn is_small(&self) -> bool {
-        u64::from(self.widest) < MIN_DEFAULT_WINDOW_BYTES
-    }
-
     /// Returns how many bytes seem to be unread, after the listener's machine has acknowledged `acked` bytes and offered `window`.
-    /// The bytes came in packets of about `packet_bytes`.
-    pub(super) fn observe(&mut self, acked: u64, window: u64, packet_bytes: u64) -> u64 {
+    /// The bytes came in packets of about `packet_bytes`, into a buffer that is smaller than the system's default if it `is_small`.
+    pub(super) fn observe(&mut self, acked: u64, window: u64, packet_bytes: u64, is_small: bool) -> u64 {
         let before = u64::from(std::mem::replace(&mut self.last, window as u32));
         let widest = u64::from(self.widest);
         let narrowed = widest.saturating_sub(window);
         let sent = acked.saturating_sub(self.acked);
         let is_reading = narrowed <= widest / 2 && sent >= narrowed.saturating_mul(READING_FACTOR);
         let is_open_again = window >= before + widest / 4 && narrowed <= widest / OPEN_PART;
-        if narrowed == 0 || is_reading || (is_open_again && !self.is_small()) {
+        if narrowed == 0 || is_reading || (is_open_again && !is_small) {
             self.settle(acked, window);
             return 0;
         }
@@ -71,7 +66,7 @@ impl ReceiveWindow {
         }
         // How far the edge of the window has moved on.
         let moved = sent.saturating_sub(narrowed);
-        let hidden = if self.is_small() {
+        let hidden = if is_small {
             widest / 14
         } else if is_wide {
             // How large that buffer is, is not known.
@@ -89,7 +84,7 @@ mod tests {
     use super::*;
 
     fn observe(unread: &mut ReceiveWindow, acked: u64, window: u64) -> u64 {
-        unread.observe(acked, window, 1920)
+        unread.observe(acked, window, 1920, unread.widest < MIN_DEFAULT_WINDOW_BYTES as u32)
     }
 
     #[test]
@@ -131,12 +126,12 @@ mod tests {
     #[test]
     fn small_packets_count_although_they_are_packed_tightly() {
         let mut unread = ReceiveWindow::default();
-        unread.observe(192_000, 69_632, 960);
+        unread.observe(192_000, 69_632, 960, false);
         // As they were recorded, of mono sound in packets of 960 bytes.
         for (acked, window) in
             [(197_760, 68_608), (207_360, 68_608), (221_760, 67_584), (236_160, 66_560), (335_104, 0), (335_104, 0)]
         {
-            assert_eq!(unread.observe(acked, window, 960), acked - 192_000, "{acked} {window}");
+            assert_eq!(unread.observe(acked, window, 960, false), acked - 192_000, "{acked} {window}");
         }
     }
 

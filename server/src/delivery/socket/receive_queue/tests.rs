@@ -132,6 +132,20 @@ fn a_second_of_a_program_that_reads_short_packets_takes_a_few_looks_wherever_in_
     }
 }
 
+#[test]
+fn a_default_buffer_whose_window_shrinks_after_losses_is_no_small_one() {
+    let mut connection = Connection::new(620, Duration::from_millis(10));
+    let mut send = |window: u64| connection.send(Some(Duration::ZERO), window);
+    (0..300).for_each(|_| drop(send(82_944)));
+    (0..300).for_each(|_| drop(send(56_320)));
+    // As it was recorded over 80 ms with 1 % lost: the far kernel counts the memory of short segments anew.
+    for packets in 0..400 {
+        let seen = send(48_128 - packets / 20 * 1024);
+        assert_eq!(seen.estimate, 0, "after {packets} packets");
+        assert!(seen.most <= 150 * 620, "nothing is proven any more after {packets} packets: {seen:?}");
+    }
+}
+
 /// Windows of programs that had read everything, in KiB, at each page of 1250 bytes from then on, as they were recorded on
 /// Linux 6.18 over loopback and Ethernet: of one that reads nothing any more, of one that reads half of what comes, and of one
 /// that reads nine tenths.
