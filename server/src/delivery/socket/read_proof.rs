@@ -535,15 +535,15 @@ impl ReadProof {
         }
         if self.retransmits != socket.retransmits {
             self.retransmits = socket.retransmits;
-            // On a short path, it may be because of late acknowledgements.
-            self.has_resent |= !self.is_short_path();
             // A late acknowledgement makes this kernel send a segment again on a short path, and the far one acknowledge sixteen at once,
-            // after which the next is late.
-            let is_again = (1..=HELD_QUICK_ACKS).contains(&self.quick_acks) && self.is_short_path();
-            let was_waiting = self.has_test() && self.test.is_alone && self.quick_acks == 0;
+            // after which the next is late. On a longer one, a segment was lost, which says nothing of the program.
+            let (is_short, was_waiting) = (self.is_short_path(), self.has_test() && self.test.is_alone);
+            let is_late = was_waiting && self.quick_acks == 0;
+            let is_late_again = (1..=HELD_QUICK_ACKS).contains(&self.quick_acks);
+            self.has_resent |= !is_short;
             self.quick_acks = QUICK_ACKS;
             self.give_up();
-            if was_waiting || is_again {
+            if is_short && (is_late || is_late_again) {
                 self.note_late(socket, ACK_DELAY, now);
             }
         }

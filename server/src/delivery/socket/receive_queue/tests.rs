@@ -146,6 +146,20 @@ fn a_default_buffer_whose_window_shrinks_after_losses_is_no_small_one() {
     }
 }
 
+#[test]
+fn a_segment_that_is_lost_while_a_test_waits_for_it_is_no_late_test() {
+    let mut pages = Pages::new().0;
+    pages.socket.min_round_trip = Some(Duration::from_millis(80));
+    let round_trip = Some(Duration::from_millis(81));
+    (0..22).for_each(|_| drop(pages.send(round_trip, 80 * 1024)));
+    pages.send(None, 80 * 1024);
+    pages.socket.retransmits += 1;
+    // What waited for the lost segment has made the window narrower, as it was recorded.
+    for page in 0..20 {
+        assert_eq!(pages.send(round_trip, 77 * 1024).estimate, 0, "{page} pages after the loss");
+    }
+}
+
 /// Windows of programs that had read everything, in KiB, at each page of 1250 bytes from then on, as they were recorded on
 /// Linux 6.18 over loopback and Ethernet: of one that reads nothing any more, of one that reads half of what comes, and of one
 /// that reads nine tenths.
