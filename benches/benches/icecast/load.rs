@@ -1,7 +1,7 @@
 //! Listeners by `aircheckctl load`, and the server's account while they listen.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use crate::ear::Ear;
 use crate::server::Server;
 
 /// Time for connections to settle after the last has come, and before the first goes.
-const SETTLE: Duration = Duration::from_secs(3);
+pub(crate) const SETTLE: Duration = Duration::from_secs(3);
 /// The time that one listener is alone: longer than a loop of the sound, so that it hears a mark, and than the history of 10 s that an
 /// encoder keeps, so that the memory that this takes is not counted as the listeners'.
-const ALONE: Duration = Duration::from_secs(12);
+pub(crate) const ALONE: Duration = Duration::from_secs(12);
 /// How long all listeners may take to come, but for those that come at the least rate.
 const RAMP_SECONDS: f64 = 5.0;
 /// Fewest listeners that come in a second.
@@ -81,8 +81,7 @@ pub(crate) fn measure(
     let own_cpu = share(cpu, server.cpu()?, start);
     let kib_with_one = server.anon_kib()?;
 
-    let rate = (listeners as f64 / RAMP_SECONDS).max(MIN_RAMP);
-    let ramp = Duration::from_secs_f64(listeners as f64 / rate);
+    let (rate, ramp) = Load::ramp(listeners);
     let mut all = load.command(listeners, rate, SETTLE + window + SETTLE).spawn()?;
     let load_time = |pid| thread_time(pid, |_| true).map_err(|error| format!("aircheckctl load has ended: {error}"));
     sleep(ramp + SETTLE);
@@ -92,20 +91,13 @@ pub(crate) fn measure(
     let load_cpu = share(load_cpu, load_time(all.id())?, start);
     let kib = server.anon_kib()? - kib_with_one;
     let ages = ear.ages(mark, start);
-    let outcome: Value = serde_json::from_reader(all.stdout.take().ok_or("no output")?)?;
-    all.wait()?;
-
+    let Streams { count: streams, outcome } = Streams::of(&mut all, listeners)?;
     let healthy = &outcome["kinds"]["healthy"];
     let seconds = |measure: &str, name: &str| healthy[measure][name].as_f64().unwrap_or(f64::NAN);
-    let streams = healthy["listeners"].as_u64().unwrap_or(0).saturating_sub(healthy["broken"].as_u64().unwrap_or(0));
-    let missing = (listeners as u64).saturating_sub(streams);
-    if missing as f64 > MAX_WITHOUT_STREAM * listeners as f64 {
-        return Err(format!("{missing} of {listeners} had no stream: {}", outcome["verdict"]["text"]).into());
-    }
     // As if all had one.
     let delivery_cpu = delivery_cpu * listeners as f64 / streams as f64;
     Ok(Listened {
-        missing,
+        missing: (listeners as u64).saturating_sub(streams),
         delivery_cpu,
         own_cpu,
         load_cpu,
@@ -122,8 +114,38 @@ pub(crate) fn measure(
     })
 }
 
+/// The end of a load.
+pub(crate) struct Streams {
+    /// Listeners that had a stream.
+    pub(crate) count: u64,
+    /// What the program says.
+    pub(crate) outcome: Value,
+}
+
+impl Streams {
+    /// Waits for the end of a load of so many listeners. Fails if too many had no stream.
+    pub(crate) fn of(load: &mut Child, listeners: usize) -> Result<Self> {
+        let outcome: Value = serde_json::from_reader(load.stdout.take().ok_or("no output")?)?;
+        load.wait()?;
+        let healthy = &outcome["kinds"]["healthy"];
+        let number = |name: &str| healthy[name].as_u64().unwrap_or(0);
+        let count = number("listeners").saturating_sub(number("broken"));
+        let missing = (listeners as u64).saturating_sub(count);
+        if missing as f64 > MAX_WITHOUT_STREAM * listeners as f64 {
+            return Err(format!("{missing} of {listeners} had no stream: {}", outcome["verdict"]["text"]).into());
+        }
+        Ok(Self { count, outcome })
+    }
+}
+
 impl Load<'_> {
-    fn command(&self, listeners: usize, rate: f64, span: Duration) -> Command {
+    /// Returns how many listeners come in a second, and until when all have come.
+    pub(crate) fn ramp(listeners: usize) -> (f64, Duration) {
+        let rate = (listeners as f64 / RAMP_SECONDS).max(MIN_RAMP);
+        (rate, Duration::from_secs_f64(listeners as f64 / rate))
+    }
+
+    pub(crate) fn command(&self, listeners: usize, rate: f64, span: Duration) -> Command {
         let mut command = Command::new(self.ctl);
         command.args(["load", self.url, "--json", "--ramp", &format!("{rate}/s")]);
         command.args(["--listeners", &listeners.to_string(), "--for", &format!("{}ms", span.as_millis())]);

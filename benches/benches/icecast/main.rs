@@ -11,7 +11,8 @@
 //! Longer pages are fewer system calls, so only rows of the same page length can be compared. `aircheckctl load` is the
 //! listeners, 200 to 1000 of whom come in a second, of one contender after the other, so that each has the machine to itself.
 //! Each run has a server of its own, because the memory that an allocator keeps from one set of listeners serves the
-//! next. There are three repetitions, each of which begins with another contender; rows have their medians.
+//! next. There are three repetitions, each of which begins with another contender; rows have their medians. After them,
+//! Icecast and aircheck run *at once*, with half of the listeners each: see `beside.rs`.
 //!
 //! Processor time is that of the server's threads (`/proc/PID/task/*/schedstat`) over the window alone, when all
 //! listeners have come; of the floor, that of the sending thread. *Own CPU* is that with one listener: capturing, encoding
@@ -29,6 +30,7 @@
 //! this. `-- opus/500` measures only those cases; `-- --quick opus/100` takes a minute, for one repetition with 1000
 //! listeners.
 
+mod beside;
 mod case;
 mod ear;
 mod feed;
@@ -45,6 +47,7 @@ use std::time::Duration;
 
 use aircheck_benches::{Arguments, Steal, write_wav};
 
+use beside::Ratios;
 use case::{Case, Contender};
 use ear::{Ear, LOOP_SECONDS, mark_time, sound};
 use feed::Feed;
@@ -108,6 +111,14 @@ fn main() -> Result<()> {
                     Ok(listened) => results.add(case, listened),
                     Err(error) => eprintln!("left out: {}: {error}", case.contender.name()),
                 }
+            }
+        }
+        let of = |contender| group.iter().find(|case| case.contender == contender);
+        if let (Some(icecast), Some(aircheck)) = (of(Contender::Icecast), of(Contender::Aircheck)) {
+            eprintln!("{}, both at once", icecast.work());
+            match Ratios::measure(&programs, icecast, aircheck) {
+                Ok(ratios) => results.add_beside(*aircheck, ratios),
+                Err(error) => eprintln!("left out: both at once: {error}"),
             }
         }
     }

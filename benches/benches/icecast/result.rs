@@ -4,6 +4,7 @@ use std::fmt;
 
 use aircheck_benches::{Table, Target, number};
 
+use crate::beside::Ratios;
 use crate::case::{Case, Contender};
 use crate::load::{Listened, Lost};
 
@@ -13,29 +14,40 @@ const CPU_TARGETS: [(u128, Target); 3] =
 /// KiB for a listener without TLS, whose library has buffers and keys of its own.
 const MEMORY_TARGET: Target = Target::AtMost(4.0);
 
-/// All runs so far, those of a case together.
+/// All that was measured so far.
 #[derive(Default)]
-pub(crate) struct Results(Vec<(Case, Vec<Listened>)>);
+pub(crate) struct Results {
+    /// Those of a case together.
+    runs: Vec<(Case, Vec<Listened>)>,
+    /// Of cases of aircheck.
+    beside: Vec<(Case, Ratios)>,
+}
 
 impl Results {
     pub(crate) fn add(&mut self, case: Case, listened: Listened) {
-        match self.0.iter_mut().find(|(other, _)| other.name() == case.name()) {
+        match self.runs.iter_mut().find(|(other, _)| other.name() == case.name()) {
             Some((_, runs)) => runs.push(listened),
-            None => self.0.push((case, vec![listened])),
+            None => self.runs.push((case, vec![listened])),
         }
+    }
+
+    pub(crate) fn add_beside(&mut self, case: Case, ratios: Ratios) {
+        self.beside.push((case, ratios));
     }
 
     /// Returns the runs of another contender with the same work.
     fn of(&self, contender: Contender, case: &Case) -> Option<&[Listened]> {
         let is_it = |(other, _): &&(Case, Vec<Listened>)| other.contender == contender && other.is_like(case);
-        self.0.iter().find(is_it).filter(|_| contender != case.contender).map(|(_, runs)| &runs[..])
+        self.runs.iter().find(is_it).filter(|_| contender != case.contender).map(|(_, runs)| &runs[..])
     }
 
-    fn row(&self, case: &Case, runs: &[Listened]) -> [String; 16] {
+    fn row(&self, case: &Case, runs: &[Listened]) -> [String; 17] {
         let cpu = |run: &Listened| run.delivery_cpu;
         let to = |contender: Contender| Some(median(runs, cpu) / median(self.of(contender, case)?, cpu));
         let is_aircheck = case.contender == Contender::Aircheck;
         let to_icecast = to(Contender::Icecast).filter(|_| is_aircheck);
+        let beside =
+            self.beside.iter().find(|(other, _)| other.name() == case.name()).map(|(_, ratios)| ratios.range());
         let verdict = |ratio: f64| {
             let target = CPU_TARGETS.iter().find(|(millis, _)| *millis == case.page.as_millis());
             target.map_or_else(String::new, |(_, target)| target.verdict(ratio))
@@ -58,6 +70,7 @@ impl Results {
             number(to(Contender::Floor), 2),
             number(to_icecast, 2),
             to_icecast.map(verdict).unwrap_or_default(),
+            beside.map_or_else(|| "-".to_owned(), |[low, middle, high]| format!("{middle:.2} ({low:.2} to {high:.2})")),
             format!("{kib:.1}"),
             if is_aircheck && !case.tls { MEMORY_TARGET.verdict(kib) } else { String::new() },
             format!(
@@ -108,6 +121,7 @@ impl fmt::Display for Results {
             "/ floor",
             "/ icecast",
             "target",
+            "/ icecast at once",
             "KiB / listener",
             "target",
             "first byte p50, p99 ms",
@@ -116,7 +130,7 @@ impl fmt::Display for Results {
             "load CPU %",
             "lost",
         ]);
-        for (case, runs) in &self.0 {
+        for (case, runs) in &self.runs {
             table.row(self.row(case, runs));
         }
         write!(f, "{table}")
