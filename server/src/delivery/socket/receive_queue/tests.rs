@@ -136,8 +136,9 @@ fn a_second_of_a_program_that_reads_short_packets_takes_a_few_looks_wherever_in_
 fn a_default_buffer_whose_window_shrinks_after_losses_is_no_small_one() {
     let mut connection = Connection::new(620, Duration::from_millis(10));
     let mut send = |window: u64| connection.send(Some(Duration::ZERO), window);
-    (0..300).for_each(|_| drop(send(82_944)));
-    (0..300).for_each(|_| drop(send(56_320)));
+    for window in [82_944; 300].into_iter().chain([56_320; 300]) {
+        send(window);
+    }
     // As it was recorded over 80 ms with 1 % lost: the far kernel counts the memory of short segments anew.
     for packets in 0..400 {
         let seen = send(48_128 - packets / 20 * 1024);
@@ -151,7 +152,9 @@ fn a_segment_that_is_lost_while_a_test_waits_for_it_is_no_late_test() {
     let mut pages = Pages::new().0;
     pages.socket.min_round_trip = Some(Duration::from_millis(80));
     let round_trip = Some(Duration::from_millis(81));
-    (0..22).for_each(|_| drop(pages.send(round_trip, 80 * 1024)));
+    for _ in 0..22 {
+        pages.send(round_trip, 80 * 1024);
+    }
     pages.send(None, 80 * 1024);
     pages.socket.retransmits += 1;
     // What waited for the lost segment has made the window narrower, as it was recorded.
