@@ -1,8 +1,9 @@
 //! aircheck and Icecast at the same time, with half of the listeners each.
 //!
 //! A machine's speed may change by a third from minute to minute. Here the change meets both, so some windows of three
-//! seconds tell the ratio of their processor times to a few hundredths: enough to compare versions of aircheck. But neither
-//! has the machine to itself, as a server has that is used, so the target is for the ratio in turns.
+//! seconds tell the ratio of their processor times to a few hundredths. Where their memory lies makes another 0.05 from
+//! start to start, so the medians of a few runs tell versions of aircheck apart. But neither has the machine to itself, as a
+//! server has that is used, so the target is for the ratio in turns.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
