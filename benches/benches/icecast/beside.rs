@@ -26,7 +26,7 @@ impl Ratios {
     pub(crate) fn measure(programs: &Programs<'_>, icecast: &Case, aircheck: &Case) -> Result<Self> {
         let start = |case: &Case| -> Result<_> {
             let (server, path, _) = programs.start(case)?;
-            let ear = Ear::open(server.address(), programs.tls_of(case), &format!("/{path}"), case.stream)?;
+            let ear = programs.ear(case, &server, &path)?;
             Ok((server, path, ear))
         };
         let both = [start(icecast)?, start(aircheck)?];

@@ -143,9 +143,14 @@ struct Programs<'a> {
 impl Programs<'_> {
     fn run(&self, case: &Case, window: Duration) -> Result<Listened> {
         let (server, path, mark) = self.start(case)?;
-        let ear = Ear::open(server.address(), self.tls_of(case), &format!("/{path}"), case.stream)?;
+        let ear = self.ear(case, &server, &path)?;
         let listeners = Load { ctl: self.ctl, url: &server.url(&path), trusted: &self.tls.certificate };
         measure(&listeners, &server, &ear, mark, case.listeners, window)
+    }
+
+    /// Opens the listener that is alone before the others come.
+    fn ear(&self, case: &Case, server: &Server, path: &str) -> Result<Ear> {
+        Ear::open(server.address(), self.tls_of(case), &format!("/{path}"), case.stream)
     }
 
     fn tls_of(&self, case: &Case) -> Option<&Tls> {

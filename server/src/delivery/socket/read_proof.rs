@@ -537,8 +537,8 @@ impl ReadProof {
             self.retransmits = socket.retransmits;
             // A late acknowledgement makes this kernel send a segment again on a short path, and the far one acknowledge sixteen at once,
             // after which the next is late. On a longer one, a segment was lost, which says nothing of the program.
-            let (is_short, was_waiting) = (self.is_short_path(), self.has_test() && self.test.is_alone);
-            let is_late = was_waiting && self.quick_acks == 0;
+            let is_short = self.is_short_path();
+            let is_late = self.has_test() && self.test.is_alone && self.quick_acks == 0;
             let is_late_again = (1..=HELD_QUICK_ACKS).contains(&self.quick_acks);
             self.has_resent |= !is_short;
             self.quick_acks = QUICK_ACKS;
