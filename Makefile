@@ -46,7 +46,7 @@ test-units:
 
 # With a directory of their own, because the flag builds every crate anew.
 test-models: setup ## Try every interleaving of the engine's hand-overs between threads, with loom
-	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom cargo test --package aircheck-engine --no-default-features --features latest,sound --lib --locked models::
+	RUSTFLAGS="--cfg loom --deny warnings" CARGO_TARGET_DIR=$(TARGET)/loom cargo test --package aircheck-engine --no-default-features --features latest,sound --lib --locked models::
 
 FEATURES = device futures-core hdrhistogram latest sound wav
 # What a fan-out of log lines must not build.

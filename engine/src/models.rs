@@ -286,7 +286,7 @@ fn a_dropped_consumer_has_left() {
 #[test]
 fn close_wakes_a_waiting_consumer() {
     check(3, || {
-        let (mut publisher, mut consumer) = admitted();
+        let (_publisher, mut consumer) = admitted();
         let stats = Arc::clone(consumer.stats());
         let closes = thread::spawn(move || stats.close());
         assert_eq!(receive(&mut consumer), Err(EndReason::Closed));
