@@ -1,12 +1,18 @@
-//! aircheck and Icecast at the same time, with half of the listeners each.
+//! aircheck and Icecast at the same time and on one core, with equally many listeners each.
 //!
-//! A machine's speed may change by a third from minute to minute. Here the change meets both, so some windows of three
-//! seconds tell the ratio of their processor times to a few hundredths. Where their memory lies makes another 0.05 from
-//! start to start, so the medians of a few runs tell versions of aircheck apart. But neither has the machine to itself, as a
-//! server has that is used, so the target is for the ratio in turns.
+//! Where a server and its listeners run decides what a page costs: on two cores, they pass the memory of their sockets from one to
+//! the other, or do not, and wake each other, or do not, as it comes. In twelve seconds with the same listeners, one aircheck took
+//! 5.6 to 8.2 us for a page of 10 ms, and 5.6 to 5.7 on one core. And a machine's speed may change by a third from minute to minute. Here
+//! both have one core in turns of milliseconds, so that whatever changes meets both: some windows of three seconds tell the ratio of
+//! their processor times to a few hundredths. Where their memory lies makes another 0.02 from start to start.
 
+use std::fs;
+use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::case::Case;
 use crate::ear::Ear;
@@ -16,6 +22,8 @@ use crate::{Programs, Result};
 
 const WINDOWS: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(3);
+/// Pages that each may send in a second: one core carries both, with their listeners, by half.
+const MAX_PAGES_PER_SECOND: f64 = 25_000.0;
 
 /// The processor time of aircheck's delivery as a multiple of Icecast's, in each window.
 #[derive(Clone, Debug)]
@@ -31,13 +39,17 @@ impl Ratios {
         };
         let both = [start(icecast)?, start(aircheck)?];
         let servers = [&both[0].0, &both[1].0];
+        let core = first_core()?;
+        servers.iter().try_for_each(|server| pin(server.pid(), &core))?;
         let own = shares(servers, ALONE)?;
 
-        let listeners = icecast.listeners / 2;
+        let listeners = (icecast.listeners / 2).min((MAX_PAGES_PER_SECOND * icecast.page.as_secs_f64()) as usize);
         let (rate, ramp) = Load::ramp(listeners);
-        let load = |(server, path, _): &(Server, String, Ear)| {
+        let load = |(server, path, _): &(Server, String, Ear)| -> Result<Child> {
             let load = Load { ctl: programs.ctl, url: &server.url(path), trusted: &programs.tls.certificate };
-            load.command(listeners, rate, SETTLE + WINDOWS * WINDOW + SETTLE).spawn()
+            let load = load.command(listeners, rate, SETTLE + WINDOWS * WINDOW + SETTLE).spawn()?;
+            pin(load.id(), &core)?;
+            Ok(load)
         };
         let mut loads = [load(&both[0])?, load(&both[1])?];
         sleep(ramp + SETTLE);
@@ -55,6 +67,28 @@ impl Ratios {
         ratios.sort_unstable_by(f64::total_cmp);
         [0, ratios.len() / 2, ratios.len() - 1].map(|index| ratios[index])
     }
+}
+
+/// Returns the first core that this process may use, alone.
+fn first_core() -> Result<CpuSet> {
+    let all = sched_getaffinity(None)?;
+    let first = (0..CpuSet::MAX_CPU).find(|core| all.is_set(*core)).ok_or("no core")?;
+    let mut core = CpuSet::new();
+    core.set(first);
+    Ok(core)
+}
+
+/// Has all threads of a process run there, and those that they start.
+fn pin(process: u32, core: &CpuSet) -> Result<()> {
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        let Some(thread) = task?.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw) else { continue };
+        match sched_setaffinity(Some(thread), core) {
+            // It has ended since.
+            Err(rustix::io::Errno::SRCH) => {}
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 /// Returns the shares of a core that both servers take for some time from now on.

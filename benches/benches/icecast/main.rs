@@ -12,7 +12,7 @@
 //! listeners, 200 to 1000 of whom come in a second, of one contender after the other, so that each has the machine to itself.
 //! Each run has a server of its own, because the memory that an allocator keeps from one set of listeners serves the
 //! next. There are three repetitions, each of which begins with another contender; rows have their medians. After them,
-//! Icecast and aircheck run *at once*, with half of the listeners each: see `beside.rs`.
+//! Icecast and aircheck run at once *on one core*: see `beside.rs`. That is the ratio to compare versions by, and with the target.
 //!
 //! Processor time is that of the server's threads (`/proc/PID/task/*/schedstat`) over the window alone, when all
 //! listeners have come; of the floor, that of the sending thread. *Own CPU* is that with one listener: capturing, encoding
@@ -115,10 +115,10 @@ fn main() -> Result<()> {
         }
         let of = |contender| group.iter().find(|case| case.contender == contender);
         if let (Some(icecast), Some(aircheck)) = (of(Contender::Icecast), of(Contender::Aircheck)) {
-            eprintln!("{}, both at once", icecast.work());
+            eprintln!("{}, both on one core", icecast.work());
             match Ratios::measure(&programs, icecast, aircheck) {
                 Ok(ratios) => results.add_beside(*aircheck, ratios),
-                Err(error) => eprintln!("left out: both at once: {error}"),
+                Err(error) => eprintln!("left out: both on one core: {error}"),
             }
         }
     }

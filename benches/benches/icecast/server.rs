@@ -119,6 +119,10 @@ impl Server {
         Err("icecast2 does not open its port".into())
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -134,12 +138,12 @@ impl Server {
 
     /// Returns the processor time so far.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let time = thread_time(self.process.0.id(), |name| self.thread.is_none_or(|thread| thread == name));
+        let time = thread_time(self.pid(), |name| self.thread.is_none_or(|thread| thread == name));
         time.map_err(|error| format!("the server has ended: {error}").into())
     }
 
     pub(crate) fn anon_kib(&self) -> io::Result<f64> {
-        Ok(Memory::of(self.process.0.id())?.anon_kib)
+        Ok(Memory::of(self.pid())?.anon_kib)
     }
 
     /// Returns how often the floor left a part of a page out, if this is the floor.
