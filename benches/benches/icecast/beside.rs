@@ -4,7 +4,7 @@
 //! the other, or do not, and wake each other, or do not, as it comes. In twelve seconds with the same listeners, one aircheck took
 //! 5.6 to 8.2 us for a page of 10 ms, and 5.6 to 5.7 on one core. And a machine's speed may change by a third from minute to minute. Here
 //! both have one core in turns of milliseconds, so that whatever changes meets both: some windows of three seconds tell the ratio of
-//! their processor times to a few hundredths. Where their memory lies makes another 0.02 from start to start.
+//! their processor times to a few hundredths. Where their memory lies makes another 0.05 from start to start.
 
 use std::fs;
 use std::process::Child;
@@ -22,8 +22,10 @@ use crate::{Programs, Result};
 
 const WINDOWS: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(3);
-/// Pages that each may send in a second: one core carries both, with their listeners, by half.
+/// Most pages that each sends in a second: with them, one core carries both and their listeners, and has as much left.
 const MAX_PAGES_PER_SECOND: f64 = 25_000.0;
+/// Most listeners of each.
+const MAX_LISTENERS: usize = 1000;
 
 /// The processor time of aircheck's delivery as a multiple of Icecast's, in each window.
 #[derive(Clone, Debug)]
@@ -43,7 +45,7 @@ impl Ratios {
         servers.iter().try_for_each(|server| pin(server.pid(), &core))?;
         let own = shares(servers, ALONE)?;
 
-        let listeners = (icecast.listeners / 2).min((MAX_PAGES_PER_SECOND * icecast.page.as_secs_f64()) as usize);
+        let listeners = MAX_LISTENERS.min((MAX_PAGES_PER_SECOND * icecast.page.as_secs_f64()) as usize);
         let (rate, ramp) = Load::ramp(listeners);
         let load = |(server, path, _): &(Server, String, Ear)| -> Result<Child> {
             let load = Load { ctl: programs.ctl, url: &server.url(path), trusted: &programs.tls.certificate };

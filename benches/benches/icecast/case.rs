@@ -116,7 +116,12 @@ impl Case {
 
     /// Returns whether another contender has the same work.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        (self.stream, self.page, self.listeners, self.tls) == (other.stream, other.page, other.listeners, other.tls)
+        self.has_pages_of(other) && self.listeners == other.listeners
+    }
+
+    /// Returns whether its pages are sent as those of the other one are, to however many listeners.
+    pub(crate) fn has_pages_of(&self, other: &Self) -> bool {
+        (self.stream, self.page, self.tls) == (other.stream, other.page, other.tls)
     }
 
     /// Returns where aircheck serves the stream in pages of that length. Zero sends each block, of 10 ms, at once. At

@@ -114,7 +114,9 @@ fn main() -> Result<()> {
             }
         }
         let of = |contender| group.iter().find(|case| case.contender == contender);
-        if let (Some(icecast), Some(aircheck)) = (of(Contender::Icecast), of(Contender::Aircheck)) {
+        if let (Some(icecast), Some(aircheck)) = (of(Contender::Icecast), of(Contender::Aircheck))
+            && results.beside(aircheck).is_none()
+        {
             eprintln!("{}, both on one core", icecast.work());
             match Ratios::measure(&programs, icecast, aircheck) {
                 Ok(ratios) => results.add_beside(*aircheck, ratios),

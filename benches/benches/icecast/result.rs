@@ -19,7 +19,7 @@ const MEMORY_TARGET: Target = Target::AtMost(4.0);
 pub(crate) struct Results {
     /// Those of a case together.
     runs: Vec<(Case, Vec<Listened>)>,
-    /// Of cases of aircheck.
+    /// One of each length of pages.
     beside: Vec<(Case, Ratios)>,
 }
 
@@ -35,6 +35,11 @@ impl Results {
         self.beside.push((case, ratios));
     }
 
+    /// Returns the ratios on one core with pages like these.
+    pub(crate) fn beside(&self, case: &Case) -> Option<&Ratios> {
+        self.beside.iter().find(|(other, _)| other.has_pages_of(case)).map(|(_, ratios)| ratios)
+    }
+
     /// Returns the runs of another contender with the same work.
     fn of(&self, contender: Contender, case: &Case) -> Option<&[Listened]> {
         let is_it = |(other, _): &&(Case, Vec<Listened>)| other.contender == contender && other.is_like(case);
@@ -46,8 +51,7 @@ impl Results {
         let to = |contender: Contender| Some(median(runs, cpu) / median(self.of(contender, case)?, cpu));
         let is_aircheck = case.contender == Contender::Aircheck;
         let to_icecast = to(Contender::Icecast).filter(|_| is_aircheck);
-        let beside =
-            self.beside.iter().find(|(other, _)| other.name() == case.name()).map(|(_, ratios)| ratios.range());
+        let beside = self.beside(case).filter(|_| is_aircheck).map(Ratios::range);
         let verdict = |ratio: f64| {
             let target = CPU_TARGETS.iter().find(|(millis, _)| *millis == case.page.as_millis());
             target.map_or_else(String::new, |(_, target)| target.verdict(ratio))
