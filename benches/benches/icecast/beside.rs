@@ -4,7 +4,7 @@
 //! the other, or do not, and wake each other, or do not, as it comes. In twelve seconds with the same listeners, one aircheck took
 //! 5.6 to 8.2 us for a page of 10 ms, and 5.6 to 5.7 on one core. And a machine's speed may change by a third from minute to minute. Here
 //! both have one core in turns of milliseconds, so that whatever changes meets both: some windows of three seconds tell the ratio of
-//! their processor times to a few hundredths. Where their memory lies makes another 0.05 from start to start.
+//! their processor times to a few hundredths. Where their memory lies makes another 0.07 from start to start, so there are several starts.
 
 use std::fs;
 use std::process::Child;
@@ -20,7 +20,8 @@ use crate::load::{ALONE, Load, SETTLE, Streams};
 use crate::server::Server;
 use crate::{Programs, Result};
 
-const WINDOWS: u32 = 10;
+/// Of each start.
+const WINDOWS: u32 = 4;
 const WINDOW: Duration = Duration::from_secs(3);
 /// Most pages that each sends in a second: with them, one core carries both and their listeners, and has as much left.
 const MAX_PAGES_PER_SECOND: f64 = 25_000.0;
@@ -32,35 +33,10 @@ const MAX_LISTENERS: usize = 1000;
 pub(crate) struct Ratios(Vec<f64>);
 
 impl Ratios {
-    /// Measures two contenders with the same work.
-    pub(crate) fn measure(programs: &Programs<'_>, icecast: &Case, aircheck: &Case) -> Result<Self> {
-        let start = |case: &Case| -> Result<_> {
-            let (server, path, _) = programs.start(case)?;
-            let ear = programs.ear(case, &server, &path)?;
-            Ok((server, path, ear))
-        };
-        let both = [start(icecast)?, start(aircheck)?];
-        let servers = [&both[0].0, &both[1].0];
-        let core = first_core()?;
-        servers.iter().try_for_each(|server| pin(server.pid(), &core))?;
-        let own = shares(servers, ALONE)?;
-
-        let listeners = MAX_LISTENERS.min((MAX_PAGES_PER_SECOND * icecast.page.as_secs_f64()) as usize);
-        let (rate, ramp) = Load::ramp(listeners);
-        let load = |(server, path, _): &(Server, String, Ear)| -> Result<Child> {
-            let load = Load { ctl: programs.ctl, url: &server.url(path), trusted: &programs.tls.certificate };
-            let load = load.command(listeners, rate, SETTLE + WINDOWS * WINDOW + SETTLE).spawn()?;
-            pin(load.id(), &core)?;
-            Ok(load)
-        };
-        let mut loads = [load(&both[0])?, load(&both[1])?];
-        sleep(ramp + SETTLE);
-        let windows = (0..WINDOWS).map(|_| shares(servers, WINDOW)).collect::<Result<Vec<_>>>()?;
-        let [of_icecast, of_aircheck] = &mut loads;
-        let streams = [Streams::of(of_icecast, listeners)?, Streams::of(of_aircheck, listeners)?];
-        // As if all listeners had a stream.
-        let delivery = |shares: &[f64; 2], index: usize| (shares[index] - own[index]) / streams[index].count as f64;
-        Ok(Self(windows.iter().map(|shares| delivery(shares, 1) / delivery(shares, 0)).collect()))
+    /// Measures two contenders with the same work, which are started so often.
+    pub(crate) fn measure(programs: &Programs<'_>, icecast: &Case, aircheck: &Case, starts: usize) -> Result<Self> {
+        let of_starts = (0..starts).map(|_| of_start(programs, icecast, aircheck)).collect::<Result<Vec<_>>>()?;
+        Ok(Self(of_starts.concat()))
     }
 
     /// Returns the lowest, the median and the highest.
@@ -69,6 +45,37 @@ impl Ratios {
         ratios.sort_unstable_by(f64::total_cmp);
         [0, ratios.len() / 2, ratios.len() - 1].map(|index| ratios[index])
     }
+}
+
+/// Returns the ratio in each window, after a start of both.
+fn of_start(programs: &Programs<'_>, icecast: &Case, aircheck: &Case) -> Result<Vec<f64>> {
+    let start = |case: &Case| -> Result<_> {
+        let (server, path, _) = programs.start(case)?;
+        let ear = programs.ear(case, &server, &path)?;
+        Ok((server, path, ear))
+    };
+    let both = [start(icecast)?, start(aircheck)?];
+    let servers = [&both[0].0, &both[1].0];
+    let core = first_core()?;
+    servers.iter().try_for_each(|server| pin(server.pid(), &core))?;
+    let own = shares(servers, ALONE)?;
+
+    let listeners = MAX_LISTENERS.min((MAX_PAGES_PER_SECOND * icecast.page.as_secs_f64()) as usize);
+    let (rate, ramp) = Load::ramp(listeners);
+    let load = |(server, path, _): &(Server, String, Ear)| -> Result<Child> {
+        let load = Load { ctl: programs.ctl, url: &server.url(path), trusted: &programs.tls.certificate };
+        let load = load.command(listeners, rate, SETTLE + WINDOWS * WINDOW + SETTLE).spawn()?;
+        pin(load.id(), &core)?;
+        Ok(load)
+    };
+    let mut loads = [load(&both[0])?, load(&both[1])?];
+    sleep(ramp + SETTLE);
+    let windows = (0..WINDOWS).map(|_| shares(servers, WINDOW)).collect::<Result<Vec<_>>>()?;
+    let [of_icecast, of_aircheck] = &mut loads;
+    let streams = [Streams::of(of_icecast, listeners)?, Streams::of(of_aircheck, listeners)?];
+    // As if all listeners had a stream.
+    let delivery = |shares: &[f64; 2], index: usize| (shares[index] - own[index]) / streams[index].count as f64;
+    Ok(windows.iter().map(|shares| delivery(shares, 1) / delivery(shares, 0)).collect())
 }
 
 /// Returns the first core that this process may use, alone.

@@ -118,7 +118,7 @@ fn main() -> Result<()> {
             && results.beside(aircheck).is_none()
         {
             eprintln!("{}, both on one core", icecast.work());
-            match Ratios::measure(&programs, icecast, aircheck) {
+            match Ratios::measure(&programs, icecast, aircheck, repetitions) {
                 Ok(ratios) => results.add_beside(*aircheck, ratios),
                 Err(error) => eprintln!("left out: both on one core: {error}"),
             }
