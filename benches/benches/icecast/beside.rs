@@ -1,7 +1,7 @@
 //! aircheck and Icecast at the same time and on one core, with equally many listeners each.
 //!
 //! Where a server and its listeners run decides what a page costs: on two cores, they pass the memory of their sockets from one to
-//! the other, or do not, and wake each other, or do not, as it comes. In twelve seconds with the same listeners, one aircheck took
+//! the other, or do not, and wake each other, or do not, as it comes. In two minutes with the same listeners, one aircheck took
 //! 5.6 to 8.2 us for a page of 10 ms, and 5.6 to 5.7 on one core. And a machine's speed may change by a third from minute to minute. Here
 //! both have one core in turns of milliseconds, so that whatever changes meets both: some windows of three seconds tell the ratio of
 //! their processor times to a few hundredths. Where their memory lies makes another 0.07 from start to start, so there are several starts.
@@ -23,7 +23,7 @@ use crate::{Programs, Result};
 /// Of each start.
 const WINDOWS: u32 = 4;
 const WINDOW: Duration = Duration::from_secs(3);
-/// Most pages that each sends in a second: with them, one core carries both and their listeners, and has as much left.
+/// Most pages that each sends in a second: with those of Opus, one core carries both and their listeners, and is not full.
 const MAX_PAGES_PER_SECOND: f64 = 25_000.0;
 /// Most listeners of each.
 const MAX_LISTENERS: usize = 1000;
