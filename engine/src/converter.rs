@@ -34,6 +34,8 @@ struct Resampler {
     out: Box<[f32]>,
     /// Delay of the filter, in frames of the source.
     delay_frames: u64,
+    /// Frames to come that the filter makes of what was before the first frame: they would end in a click.
+    early_frames: usize,
 }
 
 impl std::fmt::Debug for Converter {
@@ -105,7 +107,7 @@ impl Converter {
         }
     }
 
-    /// Discards the frames that wait for a whole chunk.
+    /// Discards the frames that wait for a whole chunk, and begins anew with the next ones.
     ///
     /// ```
     /// use std::time::Duration;
@@ -121,6 +123,7 @@ impl Converter {
     /// ```
     pub fn discard(&mut self) {
         self.filled = 0;
+        self.resampler.iter_mut().for_each(Resampler::begin);
     }
 
     fn flush(&mut self, write: &mut impl FnMut(&[f32], Timestamp)) {
@@ -129,8 +132,11 @@ impl Converter {
         let chunk = &self.chunk[..frames * channels];
         match &mut self.resampler {
             Some(resampler) => {
-                let at = self.chunk_at - self.from.span(resampler.delay_frames);
-                write(resampler.process(chunk, channels), at);
+                let filtered_at = self.chunk_at - self.from.span(resampler.delay_frames);
+                let (early, filtered) = resampler.process(chunk, channels);
+                if !filtered.is_empty() {
+                    write(filtered, self.to.time_of(filtered_at, early as u64));
+                }
             }
             None if frames > 0 => write(chunk, self.chunk_at),
             None => {}
@@ -150,11 +156,18 @@ impl Resampler {
         let sinc = Async::new_sinc(ratio, 1.0, &parameters, CHUNK_FRAMES, channels, FixedAsync::Input)
             .map_err(|error| error.to_string())?;
         let out = vec![0.0; sinc.output_frames_max() * channels].into();
-        Ok(Self { sinc, out, delay_frames: taps as u64 / 2 })
+        let mut resampler = Self { sinc, out, delay_frames: taps as u64 / 2, early_frames: 0 };
+        resampler.begin();
+        Ok(resampler)
     }
 
-    /// Resamples a whole chunk.
-    fn process(&mut self, chunk: &[f32], channels: usize) -> &[f32] {
+    /// Leaves out what was before the next frame.
+    fn begin(&mut self) {
+        self.early_frames = self.sinc.output_delay();
+    }
+
+    /// Resamples a whole chunk. Returns how many frames are left out as early, and those after them.
+    fn process(&mut self, chunk: &[f32], channels: usize) -> (usize, &[f32]) {
         let frames = self.sinc.output_frames_next();
         let out = &mut self.out[..frames * channels];
         let input = InterleavedSlice::new(chunk, channels, CHUNK_FRAMES);
@@ -166,7 +179,9 @@ impl Resampler {
             }
             _ => 0,
         };
-        &self.out[..written * channels]
+        let early = self.early_frames.min(written);
+        self.early_frames -= early;
+        (early, &self.out[early * channels..written * channels])
     }
 }
 
@@ -257,9 +272,11 @@ mod tests {
             (format(48_000, 1), format(44_100, 2)),
             (format(96_000, 1), format(48_000, 1)),
             (format(16_000, 1), format(48_000, 2)),
+            (format(192_000, 1), format(48_000, 1)),
             (format(48_000, 2), format(48_000, 1)),
         ] {
             let (out, first_at) = converted(from, to);
+            assert!(first_at.abs() < 2.0 / f64::from(to.rate_hz()), "{from:?} to {to:?}: begins at {first_at} s");
             let channels = usize::from(to.channels());
             let worst = (out.len() / channels / 2..out.len() / channels)
                 .map(|n| {

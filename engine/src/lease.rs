@@ -473,6 +473,7 @@ mod tests {
     use assert_no_alloc::assert_no_alloc;
 
     use super::*;
+    use crate::capture_ring::{HEADER_WORDS, block_words};
     use crate::{Capture, Origin};
 
     const START: Timestamp = Timestamp::from_nanos(1_000_000_000_000);
@@ -614,6 +615,28 @@ mod tests {
         lent.end_hole();
         slot.lend(lent);
         (capture, stats, reader)
+    }
+
+    /// Guards against the click of a filter that begins in the middle of the fade, wherever in it that is.
+    #[test]
+    fn a_source_of_another_rate_fades_in_wherever_its_hole_ends() {
+        for micros in (0..14_000).step_by(100) {
+            let returned_at = START - Duration::from_millis(4) + Duration::from_micros(micros);
+            let source = format(44_100, 1);
+            let (mut capture, _stats, mut reader) = back(source);
+            for number in 0..4 {
+                capture.write(&[0.5_f32; 441], returned_at + Duration::from_millis(10 * number));
+            }
+            let words: Vec<u32> = std::iter::from_fn(|| reader.pop().ok()).collect();
+            let samples = words
+                .chunks_exact(block_words(format(48_000, 1)))
+                .flat_map(|block| block[HEADER_WORDS..].iter().map(|word| f32::from_bits(*word)));
+            let mut last = 0.0;
+            let step =
+                samples.map(|sample: f32| (sample - std::mem::replace(&mut last, sample)).abs()).fold(0.0, f32::max);
+            assert!((last - 0.5).abs() < 0.01, "{micros} us: ends at {last}");
+            assert!(step < 0.003, "{micros} us: a step of {step}");
+        }
     }
 
     #[test]

@@ -77,3 +77,50 @@ impl FallbackPlayer {
         is_filled
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A constant level without end.
+    struct Level {
+        rate_hz: u32,
+    }
+
+    impl Pull for Level {
+        fn rate_hz(&self) -> u32 {
+            self.rate_hz
+        }
+
+        fn channels(&self) -> u16 {
+            1
+        }
+
+        fn description(&self) -> String {
+            "level".to_owned()
+        }
+
+        fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
+            samples.fill(0.5);
+            Ok(samples.len())
+        }
+    }
+
+    /// Guards against the click of a filter that begins in the middle of the fade.
+    #[test]
+    fn a_fallback_of_any_rate_begins_with_a_fade() {
+        for rate_hz in [48_000, 44_100, 96_000] {
+            let stream = Format::new(48_000, 1, Duration::from_millis(10)).unwrap();
+            let mut player = FallbackPlayer::new(Box::new(Level { rate_hz }), stream).unwrap();
+            let mut block = vec![0.0; stream.block_samples()];
+            assert!(player.fill(&mut block));
+            let mut last = 0.0_f32;
+            let step = block.iter().map(|sample| (sample - std::mem::replace(&mut last, *sample)).abs());
+            let step = step.fold(0.0, f32::max);
+            assert!(step < 0.003, "{rate_hz} Hz: a step of {step}");
+            assert!((last - 0.5).abs() < 0.001, "{rate_hz} Hz: {last}");
+        }
+    }
+}
