@@ -349,7 +349,7 @@ impl ReadProof {
 
     /// Returns whether the first tests are near, which a window that widens puts off.
     fn is_settling(&self) -> bool {
-        (1..=WIDENING_ACKS + 1).contains(&self.quick_acks) && self.interval() <= MAX_TEST_GAP
+        (1..=WIDENING_ACKS + 1).contains(&self.quick_acks)
     }
 
     /// Returns whether looks are few: the program reads, and the next write may be a test.
@@ -392,10 +392,17 @@ impl ReadProof {
 
     fn wants_test(&self, now: Timestamp) -> bool {
         // A row of prompt tests is not interrupted.
-        self.is_late()
+        let is_wanted = self.is_late()
             || self.is_suspected
             || (self.is_unsure && self.prompts > 0)
-            || (now.since(self.proven_at) >= TEST_INTERVAL && !self.is_only_unconfirmed())
+            || (now.since(self.proven_at) >= TEST_INTERVAL && !self.is_only_unconfirmed());
+        is_wanted && !self.is_after_pause()
+    }
+
+    /// Returns whether the last write was a pause after the one before, as each page of half a second is: the far kernel acknowledges the
+    /// next ones at once.
+    fn is_after_pause(&self) -> bool {
+        self.quick_acks == QUICK_ACKS
     }
 
     fn is_late(&self) -> bool {
