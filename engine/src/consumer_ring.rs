@@ -164,6 +164,12 @@ impl<T: Send + Sync> ConsumerRing<T> {
         }
     }
 
+    /// Asks the processor to fetch what an offer writes.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        self.stats.prefetch_produced();
+    }
+
     /// Counts the numbers below `next` that were not offered as lost for `reason`.
     pub(crate) fn lose_to(&mut self, next: u64, reason: Loss) {
         if !self.has_ended {

@@ -17,6 +17,9 @@ const MAX_RESERVED: usize = 1 << 16;
 /// consumer that was not known to have passed them, so one for each item would cost as much as its delivery.
 pub(crate) const RECLAIM_ITEMS: u64 = if cfg!(loom) { 1 } else { 64 };
 
+/// Consumers from the fetch of one's memory to its turn: their consuming threads have just written there.
+const AHEAD: usize = 4;
+
 /// Hands every item to every consumer. This is the producing end, owned by one thread.
 ///
 /// [`push`](Self::push) adds items, and [`flush`](Self::flush) makes them visible and wakes the waiting consumers, so
@@ -329,7 +332,12 @@ impl<T: Send + Sync> Publisher<T> {
         let Self { rings, log, .. } = self;
         if self.flushed < log.end() {
             let offer = log.offer(self.flushed);
-            rings.iter_mut().for_each(|ring| ring.offer_all(log, &offer));
+            for place in 0..rings.len() {
+                if let Some(later) = rings.get(place + AHEAD) {
+                    later.prefetch();
+                }
+                rings[place].offer_all(log, &offer);
+            }
         }
         // Pairs with the fence in `Waiter::arm`: either the consumer sees the items, or this sees it armed.
         fence(Ordering::SeqCst);

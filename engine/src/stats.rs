@@ -157,6 +157,12 @@ impl Stats {
         prefetch(&self.consumer.delivered);
     }
 
+    /// Asks the processor to fetch the counts of the producing end.
+    #[inline]
+    pub(crate) fn prefetch_produced(&self) {
+        prefetch(&self.producer.accepted);
+    }
+
     /// Returns all counts at one moment, with `offered = delivered + lost + queued`. All counts only grow, except `queued`
     /// and `lag_items`.
     ///
