@@ -164,7 +164,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
         }
     }
 
-    /// Asks the processor to fetch what an offer writes.
+    /// Asks the processor to fetch the counts that an offer writes.
     #[inline]
     pub(crate) fn prefetch(&self) {
         self.stats.prefetch_produced();

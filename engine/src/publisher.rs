@@ -16,8 +16,7 @@ const MAX_RESERVED: usize = 1 << 16;
 /// Items that fall off the history between two looks at how far the consumers are. A look fetches a cache line from each
 /// consumer that was not known to have passed them, so one for each item would cost as much as its delivery.
 pub(crate) const RECLAIM_ITEMS: u64 = if cfg!(loom) { 1 } else { 64 };
-
-/// Consumers from the fetch of one's memory to its turn: their consuming threads have just written there.
+/// Consumers from the fetch of one's account to its turn: those of a thousand do not fit into the nearest cache.
 const AHEAD: usize = 4;
 
 /// Hands every item to every consumer. This is the producing end, owned by one thread.
