@@ -82,6 +82,7 @@ soak: setup-test ## The long proofs in full: 10 million simulated schedules, san
 	cargo test --release --package aircheck-engine --locked --lib simulation::
 	@$(MAKE) --no-print-directory faults rtsan tsan asan
 	AIRCHECK_SOAK=1 cargo test --release --package aircheck-server --locked --test truth --test sight --test link --test pause --test chaos --test delivery -- --nocapture
+	AIRCHECK_SOAK=1 cargo test --release --package aircheck-tools --locked --test load frozen_listeners_stay
 	cargo test --release --package aircheck-server --locked --test clock --test bad_listeners -- --ignored --nocapture
 
 faults: setup ## Plant faults in a copy of the engine, and see the simulation find each

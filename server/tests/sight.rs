@@ -21,6 +21,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Listener, Server, eventually, signal, tls, write_wav_at};
+use namespace::relay::Link;
 use namespace::{Namespace, or_skip};
 use receive_queues::{Pauses, ReceiveQueues};
 use serde_json::Value;
@@ -177,29 +178,73 @@ impl Look {
 
 #[test]
 fn the_reported_lag_is_what_listeners_of_many_paces_have_counted() {
-    compare(&[], &CASES.iter().collect::<Vec<_>>());
+    compare(&[], None, &CASES.iter().collect::<Vec<_>>());
 }
 
 #[test]
 fn the_reported_lag_over_tls_is_what_listeners_of_many_paces_have_counted() {
     compare(
         &tls::flags(),
+        None,
         &CASES.iter().filter(|case| is_soak() || TLS_CASES.contains(&case.name)).collect::<Vec<_>>(),
     );
 }
 
-/// Compares what a server with these flags says of the listeners of `cases` with what they have counted.
-fn compare(flags: &[String], cases: &[&Case]) {
-    let flags: Vec<_> = flags.iter().map(String::as_str).chain(["--source", "tone:440"]).collect();
+/// The cases over a long path: what is on its way is late, too, and acknowledgements tell of what was read a while ago.
+const FAR_CASES: [Case; 8] = [
+    opus("opus-reads", READS, 0.8, 3.0),
+    opus("opus-frozen", FROZEN, 0.8, 3.0),
+    opus("opus-back", BACK, 0.8, 3.0),
+    opus("opus-ticks", TICKS, 0.8, 3.0),
+    wav("wav-reads", READS, 0.6, 3.0),
+    wav("wav-frozen", FROZEN, 0.6, 3.0),
+    wav("wav-back", BACK, 0.6, 3.0),
+    wav("wav-never", NEVER, 0.6, 3.0),
+];
+/// Those over a link of 1 Mbit/s. Its queue makes a program that reads look like one that does not, so that a frozen one may be noticed late.
+const NARROW_CASES: [Case; 5] = [
+    opus("opus-reads", READS, 0.6, 3.0),
+    hidden(opus("opus-frozen", FROZEN, 0.8, 3.0)),
+    hidden(opus("opus-back", BACK, 0.8, 3.0)),
+    opus("opus-ticks", TICKS, 0.6, 3.0),
+    hidden(opus("opus-never", NEVER, 0.8, 6.5)),
+];
+
+#[test]
+fn the_reported_lag_over_links_is_what_listeners_of_many_paces_have_counted() {
+    if !is_soak() {
+        return;
+    }
+    let millis = Duration::from_millis;
+    let links = [
+        (Link { round_trip: millis(80), jitter: millis(10), ..Link::default() }, &FAR_CASES[..]),
+        (Link { bytes_per_second: Some(125_000), ..Link::default() }, &NARROW_CASES),
+    ];
+    for (index, (link, cases)) in links.into_iter().enumerate() {
+        let Some(namespace) = or_skip(Namespace::with_link(index, link)) else { return };
+        compare(&[], Some(&namespace), &cases.iter().collect::<Vec<_>>());
+    }
+}
+
+/// Compares what a server with these flags says of the listeners of `cases`, at the far end of a link if there is one, with what they have
+/// counted.
+fn compare(flags: &[String], link: Option<&Namespace>, cases: &[&Case]) {
+    let listen = link.map(|link| format!("{}:0", link.address));
+    let flags = flags.iter().map(String::as_str).chain(["--source", "tone:440"]);
+    let flags: Vec<_> = flags.chain(listen.iter().flat_map(|address| ["--listen", address])).collect();
     let server = Server::start(&flags);
     let (address, figures) = (server.address, server.figures_address());
-    let mut live = Stream::start(address, Rendition::Wav, "name=live", None).without_waiting();
+    let live = Stream::start_from(scrape::head(figures), address, Rendition::Wav, "name=live", None);
+    let mut live = live.without_waiting();
     let start = live.drain();
     let listeners: Vec<_> = cases
         .iter()
         .map(|case| {
             let query = format!("name={}{}", case.name, case.query);
-            CountingListener::start(Stream::start(address, case.rendition, &query, case.receive_buffer), case.paces)
+            let open = |head| Stream::start_from(head, address, case.rendition, &query, case.receive_buffer);
+            let head = scrape::head(figures);
+            let stream = link.map_or_else(|| open(head), |link| link.inside(|| open(head)).unwrap());
+            CountingListener::start(stream, case.paces)
         })
         .collect();
     let mut looks: Vec<Vec<Look>> = cases.iter().map(|_| Vec::new()).collect();
@@ -274,6 +319,8 @@ const HEALTHY: [&str; 12] = [
     "stream.flac?burst=2s",
     "stream.flac?gather=100ms",
 ];
+/// One with a limit of lag. It gets nearly everything: what a machine that stood still makes it lose is little.
+const LIMITED: &str = "stream.flac?max_lag=200ms";
 /// What players play of them. They decode, which takes time.
 const PLAYED: [&str; 3] = ["stream.opus", "stream.wav", "stream.flac"];
 /// The long run takes an hour, or as long as this variable says for each of four sources.
@@ -312,7 +359,8 @@ fn programs_that_read_everything_are_never_accused() {
             command.args(["-v", "quiet", "-nostdin", "-i", &url(path, "ffmpeg"), "-f", "null", "-"]);
             Listener::of(command.stdin(Stdio::null()))
         };
-        let curls = HEALTHY.iter().map(|path| Listener::start(&url(path, "curl"), Path::new("/dev/null")));
+        let curl = |path: &str| Listener::start(&url(path, "curl"), Path::new("/dev/null"));
+        let curls = HEALTHY.iter().map(|path| curl(path)).chain([curl(LIMITED)]);
         let mpv = |path: &&str| {
             let mut command = Command::new("mpv");
             command.args(["--no-config", "--no-video", "--ao=null", "--really-quiet", &url(path, "mpv")]);
@@ -352,6 +400,8 @@ fn programs_that_read_everything_are_never_accused() {
             }
         }
         println!("{looks} looks at {} programs that read {source}, {seen:?}", programs.len());
+        let limited = server.row_when(&format!("curl {}", LIMITED.replace(['?', '='], " ")), |_| true);
+        assert!(limited["lost"].as_u64().unwrap() * 2 < limited["offered"].as_u64().unwrap(), "{source}: {limited}");
     }
     assert!(accused.is_empty(), "{} false accusations:\n{}", accused.len(), accused.join("\n"));
 }

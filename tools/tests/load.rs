@@ -119,6 +119,21 @@ fn losses_of_slow_and_frozen_listeners_are_no_failure() {
     assert_eq!(ended.code, Some(if number(healthy, "lost") > 0 { 3 } else { 0 }), "{ended:?}");
 }
 
+/// A part of the long run: the connection of one that reads nothing for more than a minute was once reset.
+#[test]
+fn frozen_listeners_stay_for_longer_than_a_minute() {
+    if std::env::var_os("AIRCHECK_SOAK").is_none() {
+        return;
+    }
+    let server = Server::start(&["--source", "tone:440"]);
+    let arguments = ["--listeners", "4", "--ramp", "500/s", "--frozen", "2", "--for", "130s", "--json"];
+    let loading = load(&[&[server.url("stream.opus").as_str()], &arguments[..]].concat());
+    let ended = loading.finish_within(std::time::Duration::from_secs(180));
+    let object = object(&ended);
+    assert_eq!((ended.code, number(&object["kinds"]["frozen"], "listeners")), (Some(0), 2), "{ended:?}");
+    assert!(!ended.summary.contains("the server ended"), "{ended:?}");
+}
+
 #[test]
 fn a_frozen_listener_that_the_server_ended_is_a_result() {
     let server = Server::start(&["--source", "tone:440"]);

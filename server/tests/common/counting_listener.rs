@@ -77,8 +77,18 @@ impl Stream {
     /// Connects, with a receive buffer of `receive_buffer` bytes if given. The stream starts at the live head, whose number is
     /// said, so that its positions are those of the server; this also makes the listener's ring as long as the history.
     pub(crate) fn start(address: SocketAddr, rendition: Rendition, query: &str, receive_buffer: Option<usize>) -> Self {
+        Self::start_from(scrape::head(address), address, rendition, query, receive_buffer)
+    }
+
+    /// Connects like [`start`](Self::start), with the number of the live head.
+    pub(crate) fn start_from(
+        first: u64,
+        address: SocketAddr,
+        rendition: Rendition,
+        query: &str,
+        receive_buffer: Option<usize>,
+    ) -> Self {
         let mut socket = Connection::new(connect(address, receive_buffer).unwrap());
-        let first = scrape::head(address);
         socket.write_all(rendition.request(address, &format!("from={first}&{query}")).as_bytes()).unwrap();
         let response = ChunkedResponse::default();
         Self {

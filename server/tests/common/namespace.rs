@@ -3,9 +3,14 @@
 
 pub(crate) mod relay;
 
+use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A network namespace with a wire to it, gone when dropped.
 pub(crate) struct Namespace {
@@ -101,6 +106,16 @@ impl Namespace {
     /// Runs a program inside the namespace.
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<(), String> {
         run("ip", &[&["netns", "exec", &self.name], arguments].concat())
+    }
+
+    /// Does something on a thread inside the namespace. Sockets that it opens stay there.
+    pub(crate) fn inside<R: Send>(&self, act: impl FnOnce() -> R + Send) -> Result<R, String> {
+        let enter = || {
+            let namespace = File::open(format!("/run/netns/{}", self.name))?;
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).map_err(std::io::Error::from)
+        };
+        let entered = || enter().map(|()| act()).map_err(|error| format!("{}: {error}", self.name));
+        thread::scope(|scope| scope.spawn(entered).join()).map_err(|_| "it panicked".to_owned())?
     }
 
     /// Returns a command that reads `url` inside the namespace and writes what it receives to `file`.

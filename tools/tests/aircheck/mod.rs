@@ -167,11 +167,15 @@ impl Listening {
         signal(self.0.as_ref().expect("it runs"), name);
     }
 
-    pub(crate) fn finish(mut self) -> Ended {
+    pub(crate) fn finish(self) -> Ended {
+        self.finish_within(TIMEOUT)
+    }
+
+    pub(crate) fn finish_within(mut self, timeout: Duration) -> Ended {
         let child = self.0.take().expect("it runs");
         let (done, ended) = mpsc::channel();
         thread::spawn(move || done.send(child.wait_with_output()));
-        let Output { status, stdout, stderr } = ended.recv_timeout(TIMEOUT).expect("its end").expect("its output");
+        let Output { status, stdout, stderr } = ended.recv_timeout(timeout).expect("its end").expect("its output");
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         Ended { code: status.code(), summary: text(stdout), notices: text(stderr) }
     }

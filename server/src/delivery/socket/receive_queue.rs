@@ -234,10 +234,8 @@ impl ReceiveQueue {
             // Each test since the last late one was prompt, although too few were for a proof. A small buffer's window finds its level
             // again after it was closed.
             Some(Reading::Late) if is_paged && !self.proof.is_half_closed() => 0,
-            // A small buffer with room for less than a packet is full.
-            _ if packet_bytes >= COPIED_BYTES && window < packet_bytes && is_small && !self.proof.has_prompt() => {
-                observed
-            }
+            // A buffer with room for less than a packet is full.
+            _ if packet_bytes >= COPIED_BYTES && window < packet_bytes && !self.proof.has_prompt() => observed,
             // Of a program that was never seen to read, all may be unread, wherever its window stands.
             _ if is_dense && !self.proof.has_prompt() && self.proof.lates() >= self.min_unsettled_tests(window) => {
                 observed

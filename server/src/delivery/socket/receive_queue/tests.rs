@@ -534,6 +534,19 @@ fn all_is_unread_if_nothing_was_ever_read_wherever_the_window_stands() {
     }
 }
 
+/// Over a path of 80 ms, a default buffer of samples that are never read is full before twelve tests are over.
+#[test]
+fn all_is_unread_if_the_window_closes_before_anything_could_be_tested() {
+    const PACKET: u64 = 5760;
+    let mut connection = Connection::new(PACKET, Duration::from_millis(10));
+    let (mut window, mut known) = (76 * 1024, Unread::default());
+    while window > 0 {
+        window = u64::saturating_sub(window, PACKET * 7 / 10);
+        known = connection.send(Some(Duration::from_micros(30)), window);
+    }
+    assert!(known.estimate + PACKET >= connection.written, "{known:?} of {}", connection.written);
+}
+
 #[test]
 fn every_other_look_at_a_listener_that_reads_is_left_out() {
     const LEVEL: u64 = 64_000;
