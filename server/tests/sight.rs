@@ -319,7 +319,7 @@ const HEALTHY: [&str; 12] = [
     "stream.flac?burst=2s",
     "stream.flac?gather=100ms",
 ];
-/// One with a limit of lag. It gets nearly everything: what a machine that stood still makes it lose is little.
+/// One with a limit of lag, in the long run, where the machine has nothing else to do: it gets nearly everything then.
 const LIMITED: &str = "stream.flac?max_lag=200ms";
 /// What players play of them. They decode, which takes time.
 const PLAYED: [&str; 3] = ["stream.opus", "stream.wav", "stream.flac"];
@@ -360,7 +360,7 @@ fn programs_that_read_everything_are_never_accused() {
             Listener::of(command.stdin(Stdio::null()))
         };
         let curl = |path: &str| Listener::start(&url(path, "curl"), Path::new("/dev/null"));
-        let curls = HEALTHY.iter().map(|path| curl(path)).chain([curl(LIMITED)]);
+        let curls = HEALTHY.iter().map(|path| curl(path)).chain(is_soak().then(|| curl(LIMITED)));
         let mpv = |path: &&str| {
             let mut command = Command::new("mpv");
             command.args(["--no-config", "--no-video", "--ao=null", "--really-quiet", &url(path, "mpv")]);
@@ -400,8 +400,13 @@ fn programs_that_read_everything_are_never_accused() {
             }
         }
         println!("{looks} looks at {} programs that read {source}, {seen:?}", programs.len());
-        let limited = server.row_when(&format!("curl {}", LIMITED.replace(['?', '='], " ")), |_| true);
-        assert!(limited["lost"].as_u64().unwrap() * 2 < limited["offered"].as_u64().unwrap(), "{source}: {limited}");
+        if is_soak() {
+            let limited = server.row_when(&format!("curl {}", LIMITED.replace(['?', '='], " ")), |_| true);
+            assert!(
+                limited["lost"].as_u64().unwrap() * 10 < limited["offered"].as_u64().unwrap(),
+                "{source}: {limited}"
+            );
+        }
     }
     assert!(accused.is_empty(), "{} false accusations:\n{}", accused.len(), accused.join("\n"));
 }
