@@ -165,13 +165,15 @@ fn old_files_are_deleted_with_their_sidecars() {
     fs::create_dir(&takes).unwrap();
     fs::write(takes.join("aircheck-notes.txt"), "mine").unwrap();
     let flags = ["--source", "tone:440", "--record", directory, "--record-split", "1s"];
-    let by_age = Server::start(&[&flags[..], &["--record-keep", "2s"]].concat());
+    let mut by_age = Server::start(&[&flags[..], &["--record-keep", "2s"]].concat());
     by_age.wait_for_log("as --record-keep says");
     sleep(Duration::from_secs(4));
     let files = sidecars(&takes);
     assert!((2..=5).contains(&files.len()), "{files:?}");
     assert!(captured_at(&files[0].1) > 0.0 && files[0].1[0]["recording"]["position"].as_u64() > Some(0));
-    drop(by_age);
+    // In order: one that is killed while it deletes, which it does each second, leaves a sidecar alone.
+    by_age.terminate();
+    assert_eq!(by_age.wait().code(), Some(0));
     // A megabyte is two and a half files of 384 kB, besides the present one.
     let by_size = Server::start(&[&flags[..], &["--record-keep", "1d", "--record-keep", "1MB"]].concat());
     sleep(Duration::from_secs(5));
