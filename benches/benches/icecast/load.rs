@@ -16,7 +16,7 @@ use crate::server::Server;
 pub(crate) const SETTLE: Duration = Duration::from_secs(3);
 /// The time that one listener is alone: longer than a loop of the sound, so that it hears a mark, and than the history of 10 s that an
 /// encoder keeps, so that the memory that this takes is not counted as the listeners'.
-pub(crate) const ALONE: Duration = Duration::from_secs(12);
+const ALONE: Duration = Duration::from_secs(12);
 /// How long all listeners may take to come, but for those that come at the least rate.
 const RAMP_SECONDS: f64 = 5.0;
 /// Fewest listeners that come in a second.
