@@ -399,8 +399,8 @@ impl ReadProof {
         is_wanted && !self.is_after_pause()
     }
 
-    /// Returns whether the last write was a pause after the one before, as each page of half a second is: the far kernel acknowledges the
-    /// next ones at once.
+    /// Returns whether there was a pause before the last write, as before each page of half a second, or a segment was sent again: the far
+    /// kernel acknowledges the next ones at once.
     fn is_after_pause(&self) -> bool {
         self.quick_acks == QUICK_ACKS
     }
