@@ -4,6 +4,7 @@
 mod aircheck;
 
 use std::process::Command;
+use std::time::Duration;
 
 use aircheck::{Ended, Listening, Server, number, signal};
 use serde_json::Value;
@@ -126,11 +127,11 @@ fn frozen_listeners_stay_for_longer_than_a_minute() {
         return;
     }
     let server = Server::start(&["--source", "tone:440"]);
-    let arguments = ["--listeners", "4", "--ramp", "500/s", "--frozen", "2", "--for", "130s", "--json"];
+    let arguments = ["--listeners", "4", "--ramp", "500/s", "--frozen", "2", "--for", "130s"];
     let loading = load(&[&[server.url("stream.opus").as_str()], &arguments[..]].concat());
-    let ended = loading.finish_within(std::time::Duration::from_secs(180));
-    let object = object(&ended);
-    assert_eq!((ended.code, number(&object["kinds"]["frozen"], "listeners")), (Some(0), 2), "{ended:?}");
+    let ended = loading.finish_within(Duration::from_secs(180));
+    let is_row = |line: &str| line.split_whitespace().take(2).eq(["frozen", "2"]);
+    assert!(ended.code == Some(0) && ended.summary.lines().any(is_row), "{ended:?}");
     assert!(!ended.summary.contains("the server ended"), "{ended:?}");
 }
 
