@@ -279,7 +279,7 @@ impl Drop for Registration {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::SocketAddr;
 
     use aircheck_api::SourceKind;
@@ -303,7 +303,8 @@ mod tests {
         Mailbox::new(0, mio::Waker::new(poll.registry(), mio::Token(0)).unwrap())
     }
 
-    fn request(
+    /// Returns the request of a listener for samples as they are.
+    pub(in crate::delivery) fn join_request(
         mount: &Arc<Mount>,
         histograms: &MountHistograms,
         stats: &Arc<Stats>,
@@ -321,7 +322,7 @@ mod tests {
             granted: None,
             is_push: false,
             wire: Wire::Plain,
-            bytes_per_second: 0,
+            bytes_per_second: 96_000,
             may_hold: false,
             log: PacketLog::new(),
             mailbox: Arc::clone(mailbox),
@@ -335,7 +336,7 @@ mod tests {
         let (poll, histograms, listeners) = (mio::Poll::new().unwrap(), MountHistograms::default(), Listeners::new(1));
         let (mut packets, hub) = Publisher::new(PublisherOptions::default());
         let mut consumer = hub.subscribe(SubscribeOptions::default()).unwrap();
-        let request = request(&mount, &histograms, consumer.stats(), &mailbox(&poll));
+        let request = join_request(&mount, &histograms, consumer.stats(), &mailbox(&poll));
         let registration = listeners.join(request).unwrap();
         let (listener, now) = (registration.listener(), Timestamp::now());
         let mut take = || {
@@ -370,7 +371,7 @@ mod tests {
         let registrations: Vec<_> = (0..5)
             .map(|_| {
                 let consumer = hub.subscribe(SubscribeOptions::default()).unwrap();
-                let request = request(&mount, &histograms, consumer.stats(), &mailbox);
+                let request = join_request(&mount, &histograms, consumer.stats(), &mailbox);
                 consumers.push(consumer);
                 listeners.join(request).unwrap()
             })

@@ -3,7 +3,7 @@
 //! It is woken once for a packet, not once for each listener, and goes round. A socket that is full waits in the poller
 //! until it takes bytes again, and costs the others nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read as _};
 use std::net::Shutdown;
 use std::sync::{Arc, mpsc};
@@ -24,8 +24,9 @@ use crate::rendition::doorbell::Doorbell;
 /// to their rings on another core. A visit is mostly the kernel's work, so one would be enough, were it not for listeners without
 /// packets, whose visits are short. The place of the next packet is fetched one visit earlier, once the ring says where that is.
 const AHEAD: usize = 2;
-/// Events that are taken from the poller at a time.
-const MAX_EVENTS: usize = 256;
+/// Events of sockets, listeners that join and listeners that are to end: so many of each are taken between two rounds. A crowd that comes
+/// or leaves at once, or that sends what nobody asked for, keeps the others from their packets for no longer than that takes.
+const MAX_PER_TURN: usize = 32;
 /// The token by which the mailbox and encoders wake the shard.
 const WAKE: Token = Token(usize::MAX);
 /// Time until listeners are checked again that are held, because too much waits below their rings, or that take their leave.
@@ -41,11 +42,16 @@ pub(super) struct Shard {
     poll: Poll,
     mailbox: Arc<Mailbox>,
     joining: mpsc::Receiver<Session>,
+    /// The numbers of listeners that are to end.
+    ending: VecDeque<u64>,
+    /// Whether more have joined, or are to end, than the last turn took.
+    has_more: bool,
     places: Vec<Place>,
     free: Vec<u32>,
     feeds: Vec<Feed>,
     /// Places of listeners that are held, that take their leave, or that have sent more than was read.
     to_check: BTreeSet<u32>,
+    checked_at: Instant,
     scratch: Scratch,
 }
 
@@ -58,7 +64,8 @@ struct Feed {
 /// The owner of a token of the poller.
 enum Place {
     Free,
-    Session(Box<Session>),
+    /// A listener with this number, which is found without a look into its memory.
+    Session(u64, Box<Session>),
     /// A connection whose listener is gone, and which the far end has not closed.
     Farewell(TcpStream, Instant),
 }
@@ -67,52 +74,64 @@ impl Shard {
     /// Starts the shard with this number. It ends when its mailbox is closed. `joining` brings the sessions of new
     /// listeners.
     pub(super) fn start(number: usize, joining: mpsc::Receiver<Session>) -> io::Result<Arc<Mailbox>> {
-        let poll = Poll::new()?;
-        let waker = mio::Waker::new(poll.registry(), WAKE)?;
-        let mailbox = Mailbox::new(number, waker);
-        let mut shard = Self {
-            poll,
-            mailbox: Arc::clone(&mailbox),
-            joining,
-            places: Vec::new(),
-            free: Vec::new(),
-            feeds: Vec::new(),
-            to_check: BTreeSet::new(),
-            scratch: Scratch::new(),
-        };
+        let mut shard = Self::new(number, joining)?;
+        let mailbox = Arc::clone(&shard.mailbox);
         spawn(move || shard.run())?;
         Ok(mailbox)
     }
 
+    fn new(number: usize, joining: mpsc::Receiver<Session>) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mailbox = Mailbox::new(number, mio::Waker::new(poll.registry(), WAKE)?);
+        Ok(Self {
+            poll,
+            mailbox,
+            joining,
+            ending: VecDeque::new(),
+            has_more: false,
+            places: Vec::new(),
+            free: Vec::new(),
+            feeds: Vec::new(),
+            to_check: BTreeSet::new(),
+            checked_at: Instant::now(),
+            scratch: Scratch::new(),
+        })
+    }
+
     fn run(&mut self) {
-        let mut events = Events::with_capacity(MAX_EVENTS);
-        let mut checked_at = Instant::now();
+        let mut events = Events::with_capacity(MAX_PER_TURN);
         while !self.mailbox.is_closing() {
-            let timeout = (!self.to_check.is_empty()).then_some(CHECK_INTERVAL);
-            match self.poll.poll(&mut events, timeout) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => panic!("cannot poll sockets: {error}"),
-            }
-            for event in &events {
-                if event.token() != WAKE {
-                    self.take_event(event.token().0 as u32, event.is_readable(), event.is_writable());
-                }
-            }
-            self.take_letters();
-            self.go_round();
-            if checked_at.elapsed() >= CHECK_INTERVAL {
-                checked_at = Instant::now();
-                self.check(checked_at);
-            }
-            self.scratch.waits.settle();
+            self.take_turn(&mut events);
         }
         (0..self.places.len()).for_each(|place| self.clear(place as u32));
     }
 
+    /// Waits until there is something to do, and does that: a part of what came, and then a round for the packets that are there.
+    fn take_turn(&mut self, events: &mut Events) {
+        let timeout =
+            if self.has_more { Some(Duration::ZERO) } else { (!self.to_check.is_empty()).then_some(CHECK_INTERVAL) };
+        match self.poll.poll(events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
+            Err(error) => panic!("cannot poll sockets: {error}"),
+        }
+        for event in &*events {
+            if event.token() != WAKE {
+                self.take_event(event.token().0 as u32, event.is_readable(), event.is_writable());
+            }
+        }
+        self.take_letters();
+        self.go_round();
+        if self.checked_at.elapsed() >= CHECK_INTERVAL {
+            self.checked_at = Instant::now();
+            self.check(self.checked_at);
+        }
+        self.scratch.waits.settle();
+    }
+
     fn take_event(&mut self, place: u32, is_readable: bool, is_writable: bool) {
         match self.places.get_mut(place as usize) {
-            Some(Place::Session(session)) => {
+            Some(Place::Session(_, session)) => {
                 let outcome = session.take_event(is_readable, is_writable, &mut self.scratch);
                 self.settle(place, outcome);
             }
@@ -122,17 +141,29 @@ impl Shard {
     }
 
     fn take_letters(&mut self) {
-        while let Ok(session) = self.joining.try_recv() {
+        for _ in 0..MAX_PER_TURN {
+            let Ok(session) = self.joining.try_recv() else {
+                // Nobody who is to end has yet to join.
+                self.take_ending();
+                return;
+            };
             self.add(Box::new(session));
         }
-        for listener in self.mailbox.take_to_look_at() {
-            let is_it = |place: &Place| matches!(place, Place::Session(session) if session.listener().id() == listener);
-            let place = self.places.iter().position(is_it);
-            if let Some((place, Place::Session(session))) = place.map(|place| (place, &mut self.places[place])) {
+        self.has_more = true;
+    }
+
+    /// Visits some of the listeners that are to end.
+    fn take_ending(&mut self) {
+        self.ending.extend(self.mailbox.take_to_look_at());
+        for listener in self.ending.drain(..self.ending.len().min(MAX_PER_TURN)).collect::<Vec<_>>() {
+            let is_it = |place: &Place| matches!(place, Place::Session(id, _) if *id == listener);
+            let Some(place) = self.places.iter().position(is_it) else { continue };
+            if let Place::Session(_, session) = &mut self.places[place] {
                 let outcome = session.visit_for_end(&mut self.scratch);
                 self.settle(place as u32, outcome);
             }
         }
+        self.has_more = !self.ending.is_empty();
     }
 
     fn add(&mut self, mut session: Box<Session>) {
@@ -153,7 +184,7 @@ impl Shard {
             None => self.feeds.push(Feed { doorbell: Arc::clone(doorbell), members: vec![place] }),
         }
         let outcome = session.visit(Timestamp::now(), &mut self.scratch, true);
-        self.places[place as usize] = Place::Session(session);
+        self.places[place as usize] = Place::Session(session.listener().id(), session);
         self.settle(place, outcome);
     }
 
@@ -176,7 +207,7 @@ impl Shard {
                 if let Some(session) = self.session(members.get(visit + 1)) {
                     session.prefetch_next();
                 }
-                let Place::Session(session) = &mut self.places[*place as usize] else { continue };
+                let Place::Session(_, session) = &mut self.places[*place as usize] else { continue };
                 if session.is_waiting(now) || !(has_ended || session.has_packets()) {
                     continue;
                 }
@@ -198,7 +229,7 @@ impl Shard {
     /// Returns the session at this place, if there is one.
     fn session(&self, place: Option<&u32>) -> Option<&Session> {
         match &self.places[*place? as usize] {
-            Place::Session(session) => Some(session),
+            Place::Session(_, session) => Some(session),
             Place::Free | Place::Farewell(..) => None,
         }
     }
@@ -212,7 +243,7 @@ impl Shard {
             }
             Outcome::Over => {
                 self.leave(place);
-                if let Place::Session(session) = std::mem::replace(&mut self.places[place as usize], Place::Free) {
+                if let Place::Session(_, session) = std::mem::replace(&mut self.places[place as usize], Place::Free) {
                     let stream = session.into_stream();
                     let is_open = stream.shutdown(Shutdown::Write).is_ok() && drain(&stream);
                     if is_open {
@@ -232,7 +263,7 @@ impl Shard {
 
     /// Takes a listener out of its feed.
     fn leave(&mut self, place: u32) {
-        let Place::Session(session) = &self.places[place as usize] else { return };
+        let Place::Session(_, session) = &self.places[place as usize] else { return };
         if let Some(feed) = self.feeds.iter_mut().find(|feed| Arc::ptr_eq(&feed.doorbell, session.doorbell())) {
             feed.members.retain(|member| *member != place);
         }
@@ -240,7 +271,7 @@ impl Shard {
 
     /// Closes the connection at this place. Closing takes it out of the poller.
     fn clear(&mut self, place: u32) {
-        if let Place::Session(session) = std::mem::replace(&mut self.places[place as usize], Place::Free) {
+        if let Place::Session(_, session) = std::mem::replace(&mut self.places[place as usize], Place::Free) {
             drop(session.into_stream());
         }
         self.to_check.remove(&place);
@@ -250,7 +281,7 @@ impl Shard {
     fn check(&mut self, now: Instant) {
         for place in std::mem::take(&mut self.to_check) {
             match &mut self.places[place as usize] {
-                Place::Session(session) => {
+                Place::Session(_, session) => {
                     let outcome = session.check(&mut self.scratch);
                     self.settle(place, outcome);
                 }
@@ -299,9 +330,164 @@ impl Drop for EndOfProcess {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::iter::repeat_with;
+    use std::net::{SocketAddr, TcpListener};
     use std::process::Command;
 
+    use aircheck_api::SourceKind;
+    use aircheck_engine::source::Tone;
+    use aircheck_engine::{Hub, Publisher, PublisherOptions, Stream, StreamOptions, SubscribeOptions};
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::delivery::histograms::MountHistograms;
+    use crate::delivery::listeners::Listeners;
+    use crate::delivery::listeners::tests::join_request;
+    use crate::delivery::mailbox::Assignment;
+    use crate::delivery::session::{Connection, Joined};
+    use crate::delivery::socket::options::SocketBuffer;
+    use crate::mount::Mount;
+    use crate::rendition::container::framing::Framing;
+    use crate::rendition::encoders::Subscription;
+    use crate::rendition::packet::{Ends, Numbered, Packet, Wire};
+    use crate::rendition::packet_log::PacketLog;
+
+    /// A crowd that takes several turns.
+    const CROWD: usize = 4 * MAX_PER_TURN;
+
+    /// A shard without a thread, and all that its sessions need.
+    struct Scene {
+        shard: Shard,
+        events: Events,
+        joining: mpsc::Sender<Session>,
+        packets: Publisher<Packet>,
+        /// Where the last of them ends.
+        ends: Ends,
+        hub: Hub<Packet>,
+        doorbell: Arc<Doorbell>,
+        listeners: Arc<Listeners>,
+        histograms: MountHistograms,
+        mount: Arc<Mount>,
+        stream: Stream,
+        port: TcpListener,
+        open: watch::Sender<bool>,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let (sender, joining) = mpsc::channel();
+            let shard = Shard::new(0, joining).unwrap();
+            let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
+            let (packets, hub) = Publisher::new(PublisherOptions::default());
+            Self {
+                doorbell: Doorbell::new(shard.mailbox.waker()),
+                shard,
+                events: Events::with_capacity(MAX_PER_TURN),
+                joining: sender,
+                packets,
+                ends: Ends::default(),
+                hub,
+                listeners: Listeners::new(usize::MAX),
+                histograms: MountHistograms::default(),
+                mount: Mount::new("main".to_owned(), &stream, SourceKind::Tone, Arc::default()).unwrap(),
+                stream,
+                port: TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap(),
+                open: watch::Sender::new(false),
+            }
+        }
+
+        /// Has a listener join. Returns the listener's end of its connection.
+        fn join(&self) -> std::net::TcpStream {
+            let client = std::net::TcpStream::connect(self.port.local_addr().unwrap()).unwrap();
+            let stream = self.port.accept().unwrap().0;
+            stream.set_nonblocking(true).unwrap();
+            let packets = self.hub.subscribe(SubscribeOptions::default()).unwrap();
+            let mailbox = &self.shard.mailbox;
+            let request = join_request(&self.mount, &self.histograms, packets.stats(), mailbox);
+            let doorbell = Arc::clone(&self.doorbell);
+            let joined = Joined {
+                registration: self.listeners.join(request).unwrap(),
+                subscription: Subscription {
+                    packets,
+                    header: None,
+                    tail: Arc::default(),
+                    log: PacketLog::new(),
+                    doorbell,
+                },
+                wire: Wire::Plain,
+                framing: Framing::Plain { header: None, silence: None },
+                socket_buffer: SocketBuffer { bytes_per_second: 0, packet_bytes: 0, target: Duration::ZERO },
+                head: Vec::new(),
+                has_body: false,
+                assignment: Assignment::new(Arc::clone(mailbox)),
+            };
+            let connection = Connection { stream, tls: None, written: 0 };
+            self.joining.send(joined.into_session(connection, &[], self.open.subscribe())).unwrap();
+            mailbox.ring();
+            client
+        }
+
+        /// Offers a packet to everybody, and has the shard take a turn, which must have a round for it.
+        fn send_and_take_turn(&mut self) {
+            let mut packet = Packet::chunk(b"sound", Numbered::Nothing);
+            self.ends = packet.place(self.ends);
+            self.packets.send(packet, Timestamp::now());
+            self.doorbell.ring();
+            self.shard.take_turn(&mut self.events);
+            assert!(!self.doorbell.take(), "it has not looked for packets");
+        }
+
+        /// Has the shard take turns until so many listeners have a place. Returns the most that have come or gone in one of them.
+        fn take_turns_until(&mut self, places: usize) -> usize {
+            let mut most = 0;
+            for _ in 0..10 * CROWD {
+                let before = self.places();
+                if before == places {
+                    return most;
+                }
+                self.send_and_take_turn();
+                most = most.max(self.places().abs_diff(before));
+            }
+            panic!("{} listeners, not {places}", self.places());
+        }
+
+        /// Returns how many listeners have a place.
+        fn places(&self) -> usize {
+            self.shard.places.iter().filter(|place| matches!(place, Place::Session(..))).count()
+        }
+
+        /// Has a crowd join, of whom no more than a turn's part come in any turn.
+        fn join_crowd(&mut self) -> Vec<std::net::TcpStream> {
+            let crowd: Vec<_> = repeat_with(|| self.join()).take(CROWD).collect();
+            assert_eq!(self.take_turns_until(CROWD + 1), MAX_PER_TURN);
+            crowd
+        }
+    }
+
+    #[test]
+    fn a_crowd_that_comes_or_goes_at_once_keeps_no_other_from_its_packets() {
+        let mut scene = Scene::new();
+        let _first = scene.join();
+        assert_eq!(scene.take_turns_until(1), 1);
+        let all_but_first = |scene: &Scene| scene.listeners.present().split_off(1);
+        // They vanish. A round finds it out, too, at its visit to each.
+        drop(scene.join_crowd());
+        scene.take_turns_until(1);
+        // They send what nobody asked for.
+        let crowd = scene.join_crowd();
+        crowd.iter().for_each(|mut client| client.write_all(&[0; 3 * READ_BYTES]).unwrap());
+        (0..CROWD).for_each(|_| scene.send_and_take_turn());
+        assert_eq!(scene.places(), CROWD + 1);
+        // Their connections are closed.
+        all_but_first(&scene).iter().for_each(|listener| listener.hang_up());
+        assert_eq!(scene.take_turns_until(1), MAX_PER_TURN);
+        // Their streams end. A round finds that out, too.
+        let _crowd = scene.join_crowd();
+        all_but_first(&scene).iter().for_each(|listener| listener.close());
+        scene.take_turns_until(1);
+        scene.stream.stop();
+    }
 
     /// Set for the process in which a shard panics.
     const PANICS: &str = "AIRCHECK_TEST_SHARD_PANICS";
