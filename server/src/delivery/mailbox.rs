@@ -122,3 +122,56 @@ impl Drop for Assignment {
         self.mailbox.listeners.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+impl Mailbox {
+    /// Makes the mailbox of a shard without a thread. Returns it with the poller that it wakes.
+    pub(super) fn of_poller(number: usize) -> (Arc<Self>, mio::Poll) {
+        let poll = mio::Poll::new().unwrap();
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+        (Self::new(number, waker), poll)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Returns whether the poller was woken since the last call.
+    fn is_woken(poll: &mut mio::Poll) -> bool {
+        let mut events = mio::Events::with_capacity(1);
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        !events.is_empty()
+    }
+
+    #[test]
+    fn each_request_wakes_the_shard() {
+        let (mailbox, mut poll) = Mailbox::of_poller(0);
+        assert!(!is_woken(&mut poll));
+        let waker = mailbox.waker();
+        let requests: [(&str, &dyn Fn()); 5] = [
+            ("look at a listener", &|| mailbox.look_at(7)),
+            ("packets, by a waker", &|| waker.wake_by_ref()),
+            ("packets, by a waker that is used up", &|| mailbox.waker().wake()),
+            ("a new listener", &|| mailbox.ring()),
+            ("close", &|| mailbox.close()),
+        ];
+        for (what, request) in requests {
+            request();
+            assert!(is_woken(&mut poll), "{what}");
+            assert!(!is_woken(&mut poll), "{what}: once");
+        }
+    }
+
+    #[test]
+    fn the_listeners_to_look_at_are_taken_once_and_in_order() {
+        let (mailbox, _poll) = Mailbox::of_poller(0);
+        [3, 1, 2].into_iter().for_each(|listener| mailbox.look_at(listener));
+        assert_eq!(mailbox.take_to_look_at(), [3, 1, 2]);
+        mailbox.look_at(4);
+        assert_eq!(mailbox.take_to_look_at(), [4]);
+        assert!(mailbox.take_to_look_at().is_empty());
+    }
+}

@@ -76,3 +76,73 @@ impl Drop for Shards {
         self.shards.iter().for_each(|shard| shard.mailbox.close());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns so many shards without threads.
+    fn shards(count: usize) -> Shards {
+        let handle = |number| {
+            let (sessions, _) = mpsc::channel();
+            Handle { mailbox: Mailbox::of_poller(number).0, sessions }
+        };
+        Shards { shards: (0..count).map(handle).collect() }
+    }
+
+    /// Takes so many places, and returns them.
+    fn take(shards: &Shards, places: usize) -> Vec<Assignment> {
+        (0..places).map(|_| shards.assign()).collect()
+    }
+
+    /// Returns the number of each place's shard.
+    fn numbers(places: &[Assignment]) -> Vec<usize> {
+        places.iter().map(|place| place.mailbox().number()).collect()
+    }
+
+    #[test]
+    fn a_shard_is_used_once_those_before_it_are_full() {
+        let shards = shards(3);
+        let places = take(&shards, 3 * FULL_SHARD);
+        for (place, number) in numbers(&places).into_iter().enumerate() {
+            assert_eq!(number, place / FULL_SHARD, "of place {place}");
+        }
+    }
+
+    #[test]
+    fn full_shards_get_listeners_in_turns() {
+        let shards = shards(3);
+        let full = take(&shards, 3 * FULL_SHARD);
+        let more = take(&shards, 6);
+        assert_eq!(numbers(&more), [0, 1, 2, 0, 1, 2]);
+        // The second shard has two fewer than the others now.
+        let is_second = |place: &Assignment| place.mailbox().number() == 1;
+        let (second, others): (Vec<_>, Vec<_>) = more.into_iter().partition(is_second);
+        drop(second);
+        assert_eq!(numbers(&take(&shards, 3)), [1, 1, 0]);
+        drop((full, others));
+    }
+
+    #[test]
+    fn a_place_is_free_again_once_its_listener_has_left() {
+        let shards = shards(2);
+        let mut places = take(&shards, FULL_SHARD + 1);
+        assert_eq!(places[FULL_SHARD].mailbox().number(), 1, "the first shard is full");
+        drop(places.swap_remove(7));
+        let in_its_place = shards.assign();
+        assert_eq!(in_its_place.mailbox().number(), 0, "the first shard with a place free");
+        assert_eq!(shards.assign().mailbox().number(), 1, "it is full again");
+        drop(places);
+        assert_eq!(in_its_place.mailbox().listeners(), 1);
+        assert_eq!(shards.shards[1].mailbox.listeners(), 0);
+    }
+
+    #[test]
+    fn all_shards_are_closed_when_they_are_dropped() {
+        let shards = shards(2);
+        let mailboxes = [0, 1].map(|number: usize| Arc::clone(&shards.shards[number].mailbox));
+        assert!(!mailboxes.iter().any(|mailbox| mailbox.is_closing()));
+        drop(shards);
+        assert!(mailboxes.iter().all(|mailbox| mailbox.is_closing()));
+    }
+}
