@@ -14,12 +14,14 @@ mod truth;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::tls::{self, Connection};
 use common::{Server, assert_identity, eventually, signal, write_wav};
 use http_client::{Response, connect, read_to_end, reset, send, websocket_frames};
 use serde_json::Value;
@@ -36,10 +38,20 @@ const MAX_MEDIAN_WAIT: f64 = 0.05;
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 /// Bytes of a block of 10 ms in 16 bits, without its channels.
-const CHANNEL_BYTES: usize = 480 * 2;
+const CHANNEL_BYTES: usize = BLOCK_SAMPLES * 2;
 const WAV_HEADER_BYTES: usize = 44;
 /// Of an Ogg page, that it is the last one (RFC 3533, section 6).
 const LAST_PAGE: u8 = 4;
+/// Samples of a channel in a block of 10 ms.
+const BLOCK_SAMPLES: usize = 480;
+/// A frame of MP3 at 48 kHz and 320 kbit/s: its first bytes, its length, which is the same for all, and the samples of a channel in
+/// it (ISO 11172-3, sections 2.4.1.3 and 2.4.2.3).
+const MP3_FRAME_START: [u8; 3] = [0xFF, 0xFB, 0xE4];
+const MP3_FRAME_BYTES: usize = 960;
+const MP3_FRAME_SAMPLES: usize = 1152;
+/// By so many samples is the sound of MP3 late: 576 of LAME (`ENCDELAY` in its `encoder.h`) and 529 of each decoder (its `DECDELAY`
+/// and one).
+const MP3_DELAY: usize = 1105;
 
 /// A form in which a listener gets the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +63,20 @@ struct Form {
 impl Form {
     /// All formats over all versions of HTTP that have them.
     fn all() -> Vec<Self> {
-        let http = ["wav", "pcm", "json", "sse", "flac", "opus"];
+        let http = ["wav", "pcm", "json", "sse", "flac", "opus", "mp3"];
         let of = |version| http.map(|format| Self { format, version });
         let websocket = ["f32", "ws-opus"].map(|format| Self { format, version: "1.1" });
         [&of("1.1")[..], &of("1.0"), &websocket].concat()
+    }
+
+    /// The forms in which listeners come: all of them, and over TLS one with each kind of end, because TLS seals the same bytes. A
+    /// listener by HTTP/1.0 is told the end by TLS alone.
+    fn of(server: &Server) -> Vec<Self> {
+        if tls::certificate_of(server.address).is_none() {
+            return Self::all();
+        }
+        let of = |(format, version)| Self { format, version };
+        [("wav", "1.1"), ("wav", "1.0"), ("opus", "1.1"), ("mp3", "1.1"), ("f32", "1.1")].map(of).to_vec()
     }
 
     fn name(self) -> String {
@@ -72,6 +94,7 @@ impl Form {
             // The highest bitrate, so that sockets are full early.
             "ws-opus" => "stream?payload=opus&bitrate=510000".to_owned(),
             "opus" => "stream?format=opus&bitrate=510000".to_owned(),
+            "mp3" => "stream?format=mp3&bitrate=320000".to_owned(),
             format => format!("stream?format={format}"),
         };
         let (name, version) = (self.name(), self.version);
@@ -80,7 +103,8 @@ impl Form {
     }
 
     /// Checks that all that a listener received is a proper stream with a proper end, for this reason; returns how many
-    /// blocks it holds. Of Opus, the last packet may be incomplete.
+    /// blocks it holds. Of Opus, the last packet may be incomplete. Of MP3, these are the blocks that can be decoded if it has come
+    /// to its end, and otherwise the blocks that its frames last.
     fn blocks(self, received: &[u8], channels: usize, reason: &str) -> usize {
         let response = Response::parse(received);
         let name = self.name();
@@ -100,6 +124,13 @@ impl Form {
             "wav" => blocks(body.len() - WAV_HEADER_BYTES),
             "pcm" => blocks(body.len()),
             "flac" => blocks(decoded(body).len()),
+            "mp3" => {
+                let (frames, rest) = body.as_chunks::<MP3_FRAME_BYTES>();
+                assert_eq!(rest.len(), 0, "{name}: the last frame is whole");
+                assert!(frames.iter().all(|frame| frame.starts_with(&MP3_FRAME_START)), "{name}: frame after frame");
+                let unheard = if reason == "finished" { MP3_DELAY } else { 0 };
+                (frames.len() * MP3_FRAME_SAMPLES).saturating_sub(unheard).div_ceil(BLOCK_SAMPLES)
+            }
             "opus" => {
                 let pages = pages(body);
                 let last = pages.iter().map(|page| page.flags & LAST_PAGE != 0);
@@ -112,9 +143,39 @@ impl Form {
             }
             _ => {
                 let text = std::str::from_utf8(body).unwrap();
-                assert!(text.ends_with('\n'), "{name}: {:?}", &text[text.len() - 100..]);
+                // Nothing at all if it was ended before its first block.
+                let has_whole_lines = text.is_empty() || text.ends_with('\n');
+                assert!(has_whole_lines, "{name}: {:?}", text.lines().last());
                 text.lines().filter(|line| line.contains("\"sequence\":")).count()
             }
+        }
+    }
+
+    /// Returns how many blocks a stream may hold that had `expected` ones and came to its end.
+    fn blocks_at_end(self, expected: usize) -> RangeInclusive<usize> {
+        let more = match self.format {
+            // The last packet is filled up, and the delay of the encoder needs some 4 ms more.
+            "opus" | "ws-opus" => 3,
+            // LAME fills the last frame up, after 576 samples at least: with its delay of 576, there are 1152 to 2303 samples more
+            // than the sound has (`lame_encode_flush`). Without both delays, that is 47 to 1198 samples: less than three blocks.
+            "mp3" => 3,
+            _ => 0,
+        };
+        expected..=expected + more
+    }
+
+    /// Returns how many blocks a stream may hold of which `delivered` ones count as delivered, and that was ended early.
+    fn blocks_at_early_end(self, delivered: usize) -> RangeInclusive<usize> {
+        match self.format {
+            // A packet has two blocks, of which the first may have been before the listener joined.
+            "opus" | "ws-opus" => delivered..=delivered + 1,
+            // LAME looks ahead, always as far, so before and after any number of blocks, less than a frame of sound is on its way to
+            // the next frame. Besides, a frame is complete once the next ones have filled its free bytes: at most 511 of them (ISO
+            // 11172-3, section 2.4.2.7), and at this bitrate a frame has more, so one frame waits for that, or none. The frames that
+            // came with the blocks last less than two frames more or less than the blocks: 4.8 blocks. A packet of 100 ms that did
+            // not arrive cannot hide in that.
+            "mp3" => delivered.saturating_sub(4)..=delivered + 5,
+            _ => delivered..=delivered,
         }
     }
 }
@@ -189,78 +250,128 @@ fn tone(directory: &Path, blocks: u32) -> String {
     write_wav(&directory.join("tone.wav"), 2, (0..blocks * 480).flat_map(|frame| [sample(frame) as i16; 2]))
 }
 
-/// Listens in all forms, from the first block on.
-fn listen_in_all_forms(server: &Server, query: &str) -> Vec<(Form, TcpStream)> {
-    let listen = |form: Form| (form, send(server, form.request(query)));
-    Form::all().into_iter().map(listen).collect()
+/// Starts a server with further flags, which may be those of TLS. Its encoders may be as far behind as listeners here: they lose blocks
+/// beyond its own buffer.
+fn start(source: &str, flags: &[String]) -> Server {
+    let flags = flags.iter().map(String::as_str);
+    Server::start(&["--source", source, "--buffer", "10s"].into_iter().chain(flags).collect::<Vec<_>>())
+}
+
+/// Connects, with TLS if the server has it, and sends a request. With TLS, a connection that ends without saying so ends with an
+/// error.
+fn ask(server: &Server, receive_buffer: Option<usize>, request: &str) -> Connection {
+    let mut connection = Connection::new(connect(server, receive_buffer));
+    connection.write_all(request.as_bytes()).unwrap();
+    connection
+}
+
+/// Listens from the first block on.
+fn listen(server: &Server, form: Form) -> (Form, Connection) {
+    (form, ask(server, None, &form.request("from=0&buffer=10s")))
+}
+
+/// A listener that reads.
+type Reader = (Form, std::thread::JoinHandle<Vec<u8>>);
+
+/// Reads to the end of a stream.
+fn read((form, stream): (Form, Connection)) -> Reader {
+    (form, std::thread::spawn(|| read_to_end(stream)))
 }
 
 /// Checks the ends of all streams, which had the same `expected` blocks, if that is known.
-fn check_same_ends(streams: Vec<(Form, TcpStream)>, channels: usize, expected: Option<usize>) {
-    let received: Vec<_> = std::thread::scope(|scope| {
-        let readers: Vec<_> = streams.iter().map(|(_, stream)| scope.spawn(|| read_to_end(stream))).collect();
-        readers.into_iter().map(|reader| reader.join().unwrap()).collect()
-    });
-    let forms = streams.iter().map(|(form, _)| *form);
-    let counts = forms.zip(&received).map(|(form, bytes)| (form, form.blocks(bytes, channels, "finished")));
-    let counts: Vec<_> = counts.collect();
+fn check_same_ends(readers: Vec<Reader>, channels: usize, expected: Option<usize>) {
+    let count = |(form, reader): Reader| (form, form.blocks(&reader.join().unwrap(), channels, "finished"));
+    let counts: Vec<_> = readers.into_iter().map(count).collect();
     let expected = expected.unwrap_or(counts[0].1);
     for (form, blocks) in counts {
-        // The last packet of Opus is filled up, and the delay of the encoder needs some 4 ms more.
-        let most = if form.format.ends_with("opus") { expected + 3 } else { expected };
-        assert!((expected..=most).contains(&blocks), "{}: {blocks} blocks, not {expected}", form.name());
+        let is_right = form.blocks_at_end(expected).contains(&blocks);
+        assert!(is_right, "{}: {blocks} blocks, not {expected}", form.name());
     }
 }
 
 #[test]
 fn all_of_a_source_that_ends_arrives_in_every_format_with_a_proper_end() {
+    end_a_source(&[]);
+}
+
+#[test]
+fn all_of_a_source_that_ends_arrives_over_tls_with_a_proper_end() {
+    end_a_source(&tls::flags());
+}
+
+fn end_a_source(flags: &[String]) {
     let directory = tempfile::tempdir().unwrap();
-    let mut server = Server::start(&["--source", &tone(directory.path(), 150)]);
-    let streams = listen_in_all_forms(&server, "from=0&buffer=10s");
-    check_same_ends(streams, 2, Some(150));
+    // Three seconds, because all have to come before it ends, also on a busy machine.
+    let mut server = start(&tone(directory.path(), 300), flags);
+    // Each reads at once: one that reads nothing for a second after its end would get no more of it.
+    let readers = Form::of(&server).into_iter().map(|form| read(listen(&server, form))).collect();
+    check_same_ends(readers, 2, Some(300));
     assert!(server.wait().success());
 }
 
 #[test]
 fn a_signal_ends_every_format_properly_after_the_same_block() {
-    let mut server = Server::start(&["--source", "tone:440"]);
-    let streams = listen_in_all_forms(&server, "from=0&buffer=10s");
-    for (form, _) in &streams {
-        server.row_when(&form.name(), |row| count(row, "delivered") > 20);
-    }
+    end_by_a_signal(&[]);
+}
+
+#[test]
+fn a_signal_ends_every_format_properly_over_tls() {
+    end_by_a_signal(&tls::flags());
+}
+
+fn end_by_a_signal(flags: &[String]) {
+    let mut server = start("tone:440", flags);
+    let streams: Vec<_> = Form::of(&server).into_iter().map(|form| listen(&server, form)).collect();
+    eventually("sound for all", || {
+        let rows = server.rows();
+        let hears = |form: Form| rows.iter().any(|row| row["name"] == form.name() && count(row, "delivered") > 20);
+        streams.iter().all(|(form, _)| hears(*form)).then_some(())
+    });
     let channels = channels(&server);
     server.terminate();
-    check_same_ends(streams, channels, None);
+    check_same_ends(streams.into_iter().map(read).collect(), channels, None);
     assert!(server.wait().success());
 }
 
 /// Checks that a listener that was ended for this reason received as many blocks as count as delivered.
 fn check_early_end(form: Form, received: &[u8], left: &Value, channels: usize, reason: &str) {
-    let blocks = form.blocks(received, channels, reason) as u64;
+    let blocks = form.blocks(received, channels, reason);
     assert_eq!(left["reason"], reason, "{left}");
     assert_eq!(count(left, "offered"), count(left, "delivered") + count(left, "lost"), "{left}");
-    let delivered = count(left, "delivered");
-    // A packet of Opus has two blocks, of which the first may have been before the listener joined.
-    let most = if form.format.ends_with("opus") { delivered + 1 } else { delivered };
-    assert!((delivered..=most).contains(&blocks), "{blocks} blocks have arrived: {left}");
+    let is_right = form.blocks_at_early_end(count(left, "delivered") as usize).contains(&blocks);
+    assert!(is_right, "{blocks} blocks have arrived: {left}");
 }
 
 #[test]
 fn a_disconnected_listener_gets_all_that_counts_as_delivered_and_a_proper_end_in_every_format() {
-    let server = Server::start(&["--source", "tone:440"]);
+    disconnect_all(&[]);
+}
+
+#[test]
+fn a_disconnected_listener_gets_all_that_counts_as_delivered_and_a_proper_end_over_tls() {
+    disconnect_all(&tls::flags());
+}
+
+fn disconnect_all(flags: &[String]) {
+    let server = start("tone:440", flags);
     let (events, channels) = (Events::start(&server), channels(&server));
-    for (form, stream) in listen_in_all_forms(&server, ROOMY) {
+    for form in Form::of(&server) {
+        // One after the other, because the buffer of one that is not read until its turn would be full on a busy machine.
+        let stream = ask(&server, None, &form.request(ROOMY));
         disconnect(&server, &server.row_when(&form.name(), |row| count(row, "delivered") > 5));
-        let received = read_to_end(&stream);
+        let received = read_to_end(stream);
         check_early_end(form, &received, &events.left(&form.name()), channels, "closed");
     }
     eventually("an empty table", || server.rows().is_empty().then_some(()));
 }
 
-/// Reads all of a stream, slower than any comes until the sender of `end` is dropped, and then as fast as it can. A listener that
+/// Reads all of a stream, slower than it comes until the sender of `end` is dropped, and then as fast as it can. A listener that
 /// reads nothing for a second after its end would get no more of it.
-fn read_slowly_until(end: &mpsc::Receiver<()>, mut stream: &TcpStream) -> Vec<u8> {
-    let (mut bytes, mut buffer) = (Vec::new(), [0; 1024]);
+fn read_slowly_until(end: &mpsc::Receiver<()>, form: Form, mut stream: Connection) -> Vec<u8> {
+    // A tone takes 20 KB a second of FLAC. All others have more, and the 6 KB of a page of Opus are one record of TLS, after which nothing
+    // leaves the socket until all of it is taken.
+    let step = if form.format == "flac" { 1024 } else { 2048 };
+    let (mut bytes, mut buffer) = (Vec::new(), vec![0; step]);
     while end.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
         let read = stream.read(&mut buffer).unwrap();
         bytes.extend_from_slice(&buffer[..read]);
@@ -271,21 +382,31 @@ fn read_slowly_until(end: &mpsc::Receiver<()>, mut stream: &TcpStream) -> Vec<u8
 
 #[test]
 fn a_listener_beyond_its_limit_of_lag_gets_a_proper_end_in_every_format() {
-    let server = Server::start(&["--source", "tone:440"]);
+    end_beyond_the_limit_of_lag(&[]);
+}
+
+#[test]
+fn a_listener_beyond_its_limit_of_lag_gets_a_proper_end_over_tls() {
+    end_beyond_the_limit_of_lag(&tls::flags());
+}
+
+fn end_beyond_the_limit_of_lag(flags: &[String]) {
+    let server = start("tone:440", flags);
     let (events, channels) = (Events::start(&server), channels(&server));
-    // Their encoders run before: on a busy machine, to start them all takes longer than the limit of lag.
-    let warm = |form: Form| (form, send(&server, form.request(ROOMY).replace("&name=", "&name=warm-")));
-    let warm: Vec<_> = Form::all().into_iter().map(warm).collect();
-    for form in Form::all() {
+    // Their encoders run before: on a busy machine, to start them all takes longer than the limit of lag. The limit
+    // is so long that 100 ms of Opus and MP3 are gathered with it, too; a listener with another length has another encoder.
+    let warm = |form: Form| (form, ask(&server, None, &form.request(ROOMY).replace("&name=", "&name=warm-")));
+    let warm: Vec<_> = Form::of(&server).into_iter().map(warm).collect();
+    for form in Form::of(&server) {
         server.row_when(&format!("warm-{}", form.name()), |row| count(row, "delivered") > 5);
     }
     let listen = |form: Form| {
-        let mut stream = connect(&server, Some(4096));
-        stream.write_all(form.request("max_lag=300ms&overflow=disconnect&buffer=10s").as_bytes()).unwrap();
+        let request = form.request("max_lag=800ms&overflow=disconnect&buffer=10s");
+        let stream = ask(&server, Some(4096), &request);
         let (ended, end) = mpsc::channel();
-        (form.name(), (ended, form, std::thread::spawn(move || read_slowly_until(&end, &stream))))
+        (form.name(), (ended, form, std::thread::spawn(move || read_slowly_until(&end, form, stream))))
     };
-    let mut waiting: BTreeMap<_, _> = Form::all().into_iter().map(listen).collect();
+    let mut waiting: BTreeMap<_, _> = Form::of(&server).into_iter().map(listen).collect();
     let mut reading = Vec::new();
     // What each was offered, and the head when that last grew.
     let mut offered = BTreeMap::<String, (u64, u64)>::new();
@@ -323,7 +444,7 @@ struct Events(Arc<Mutex<Vec<Value>>>);
 impl Events {
     /// Collects events from now on until the server ends.
     fn start(server: &Server) -> Self {
-        let stream = send(server, "GET /api/v1/events HTTP/1.0\r\n\r\n");
+        let stream = ask(server, None, "GET /api/v1/events HTTP/1.0\r\n\r\n");
         let events = Arc::new(Mutex::new(Vec::new()));
         let collected = Arc::clone(&events);
         std::thread::spawn(move || {

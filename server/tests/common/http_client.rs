@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -31,8 +31,9 @@ pub(crate) fn send(server: &Server, bytes: impl AsRef<[u8]>) -> TcpStream {
     stream
 }
 
-/// Reads to the end of the connection. Fails if it is reset, or if the end does not come.
-pub(crate) fn read_to_end(mut stream: &TcpStream) -> Vec<u8> {
+/// Reads to the end of a connection, with TLS or without. Fails if it is reset, if the end does not come, or if TLS does not say that
+/// it is the end.
+pub(crate) fn read_to_end(mut stream: impl Read) -> Vec<u8> {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 16 * 1024]);
     let start = Instant::now();
     loop {
