@@ -6,6 +6,7 @@ mod common;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::{Server, TEST_TIMEOUT, assert_identity, eventually, raw, tone_and_rms, write_wav};
@@ -21,6 +22,7 @@ const MAX_MESSAGES: u64 = 5000;
 struct Client {
     socket: WebSocket<TcpStream>,
     messages: u64,
+    pings: u64,
     hello: Value,
 }
 
@@ -57,7 +59,7 @@ impl Client {
         let first = socket.read().unwrap();
         let Message::Text(hello) = first else { panic!("{first:?}") };
         let mut hello: Value = serde_json::from_str(&hello).unwrap();
-        Self { socket, messages: 0, hello: hello["hello"].take() }
+        Self { socket, messages: 0, pings: 0, hello: hello["hello"].take() }
     }
 
     fn send(&mut self, text: &Value) {
@@ -70,7 +72,8 @@ impl Client {
             self.messages += 1;
             assert!(self.messages < MAX_MESSAGES, "the message does not come");
             match self.socket.read().unwrap() {
-                Message::Ping(_) | Message::Pong(_) => {}
+                Message::Ping(_) => self.pings += 1,
+                Message::Pong(_) => {}
                 message => return message,
             }
         }
@@ -99,6 +102,15 @@ impl Client {
             StreamMessage::Stale { before } => panic!("sound before {before} is old"),
             StreamMessage::Gap { from, blocks, .. } => panic!("{blocks} blocks are missing from {from} on"),
         }
+    }
+
+    /// Reads blocks until the server knows that pings are answered here: it has sent another one. Returns the next number.
+    fn read_until_pings_tell(&mut self) -> u64 {
+        let mut next = self.block().sequence + 1;
+        while self.pings < 2 {
+            next = self.block().sequence + 1;
+        }
+        next
     }
 
     /// Returns the next text message and discards the blocks before it.
@@ -254,43 +266,93 @@ fn every_lost_block_is_reported_to_a_slow_reader() {
     assert_eq!([row["lost"].as_u64(), row["gaps"].as_u64()], [Some(told), Some(gaps)], "{row}");
 }
 
+/// What a row does not know of a client of WebSockets: a ping comes each 250 ms and is late after 200 ms.
+const BETWEEN_PINGS_SECONDS: f64 = 0.5;
+
 #[test]
 fn a_player_that_comes_back_is_told_which_sound_is_old() {
-    // A ring of 8 s loses nothing. The listener is behind from 2 s on.
-    let server = Server::start(&["--source", "tone:440", "--buffer", "8s"]);
-    let mut client = Client::listen(&server, "name=player&payload=s16");
-    // A player asks for the time.
+    for payload in ["s16", "f32", "opus"] {
+        // A ring of 8 s loses nothing. The listener is behind from 2 s on.
+        let server = Server::start(&["--source", "tone:440", "--buffer", "8s"]);
+        let mut client = Client::listen(&server, &format!("name=player&payload={payload}"));
+        let block_seconds = client.hello["block_seconds"].as_f64().unwrap();
+        // A player asks for the time.
+        client.send(&json!({"clock": 1}));
+        assert_eq!(client.text()["clock"]["asked"], 1.0);
+        let mut next = client.read_until_pings_tell();
+        // It reads nothing until a series of its own shows that the watch has seen it.
+        let is_behind = || server.text("metrics").contains("aircheck_listener_lag_seconds{").then_some(());
+        eventually("a listener that is behind", is_behind);
+        let row = client.row(&server);
+        let [stale, unread, lag] =
+            ["stale_seconds", "unread_seconds", "lag_seconds"].map(|key| row[key].as_f64().unwrap());
+        assert!((stale - unread).abs() < 0.02 + unread / 100.0, "all that it has not read was delivered: {row}");
+        assert!(stale > 0.0 && stale < lag + 0.05, "{row}");
+        if payload == "opus" {
+            // So few bytes that its kernel has taken all of them.
+            assert!((stale - lag).abs() < BETWEEN_PINGS_SECONDS, "{row}");
+        }
+        let came_back = unix_now();
+        let mut stale_at = 0.0;
+        let before = loop {
+            match client.next() {
+                StreamMessage::Block(block) => {
+                    assert_eq!(block.sequence, next);
+                    next += 1;
+                    stale_at = block.captured_at;
+                }
+                StreamMessage::Stale { before } => break before,
+                StreamMessage::Gap { from, blocks, .. } => panic!("{blocks} blocks are missing from {from} on"),
+            }
+        };
+        let told_at = unix_now();
+        assert!(before <= next, "{before} was not sent before {next}");
+        // The watch looks ten times a second; a busy machine may be late.
+        let live_at = stale_at - (next - before) as f64 * block_seconds;
+        assert!(
+            (came_back - 1.0..told_at).contains(&live_at),
+            "{live_at} is not between when it came back, {came_back}, and when it was told so, {told_at}"
+        );
+        // It is told once.
+        for _ in 0..100 {
+            assert_eq!(client.block().sequence, next);
+            next += 1;
+        }
+        // Nothing is stale any more.
+        while client.row(&server)["stale_seconds"].as_f64() > Some(0.0) {
+            (0..50).for_each(|_| drop(client.block()));
+        }
+    }
+}
+
+#[test]
+fn a_player_that_is_skipped_to_live_is_told_so_before_the_first_live_block() {
+    // So long that a busy machine does not make it lose more while it reads.
+    let server = Server::start(&["--source", "tone:440", "--buffer", "2s"]);
+    // Larger than what waits unsent for it, as above, and so small that sound is lost soon.
+    let mut client = Client::listen_with(server.address, "name=skipped&payload=f32", Some(64 * 1024));
     client.send(&json!({"clock": 1}));
     assert_eq!(client.text()["clock"]["asked"], 1.0);
-    let mut next = client.block().sequence + 1;
-    // A series of its own shows that the watch has seen it.
-    let is_behind = || server.text("metrics").contains("aircheck_listener_lag_seconds{").then_some(());
-    eventually("a listener that is behind", is_behind);
+    server.row_when("skipped", |row| row["lost"].as_u64() > Some(50));
     let came_back = unix_now();
-    let mut stale_at = 0.0;
+    let (mut last, mut gap_end, mut is_after_gap) = (0, 0, false);
     let before = loop {
         match client.next() {
-            StreamMessage::Block(block) => {
-                assert_eq!(block.sequence, next);
-                next += 1;
-                stale_at = block.captured_at;
-            }
+            StreamMessage::Block(block) => (last, is_after_gap) = (block.sequence, false),
+            StreamMessage::Gap { from, blocks, .. } => (gap_end, is_after_gap) = (from + blocks, true),
             StreamMessage::Stale { before } => break before,
-            StreamMessage::Gap { from, blocks, .. } => panic!("{blocks} blocks are missing from {from} on"),
         }
     };
-    let told_at = unix_now();
-    assert!(before <= next, "{before} was not sent before {next}");
-    // The watch looks ten times a second; a busy machine may be late.
-    let live_at = stale_at - (next - before) as f64 * 0.01;
-    assert!(
-        (came_back - 1.0..told_at).contains(&live_at),
-        "{live_at} is not between when it came back, {came_back}, and when it was told so, {told_at}"
-    );
+    assert!(gap_end > 0, "it was skipped");
+    // If another block had come before it was served, it is told as soon as it has caught up.
+    assert!(last < before && (before == gap_end || !is_after_gap), "{last}, {gap_end}, {before}");
+    let block = client.block();
+    let before = if is_after_gap { before } else { block.sequence };
+    assert_eq!(block.sequence, before, "the first live block comes next");
+    assert!(block.captured_at > came_back - 1.0, "{} is the live head at {came_back}", block.captured_at);
     // It is told once.
-    for _ in 0..100 {
-        assert_eq!(client.block().sequence, next);
-        next += 1;
+    for number in before + 1..before + 100 {
+        assert_eq!(client.block().sequence, number);
     }
 }
 
@@ -315,6 +377,107 @@ fn heard_reports_appear_in_the_row_and_in_the_metrics() {
             .then_some(())
     };
     eventually("three reports in the metrics", count);
+}
+
+/// Sound that a player keeps before it is heard, in blocks.
+const KEPT: usize = 150;
+
+#[test]
+fn sound_that_a_player_keeps_is_late_for_the_ear_and_no_lag() {
+    let server = Server::start(&["--source", "tone:440"]);
+    // Each of them reads everything. `None` reports nothing.
+    let players = [("keeps", Some(KEPT)), ("plays", Some(1)), ("quiet", None)];
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for (name, kept) in players {
+            let mut client = Client::listen(&server, &format!("name={name}"));
+            let is_over = &is_over;
+            scope.spawn(move || {
+                let mut blocks = Vec::new();
+                while !is_over.load(Ordering::SeqCst) {
+                    client.messages = 0;
+                    let Block { sequence, captured_at, .. } = match client.next() {
+                        StreamMessage::Block(block) => block,
+                        // On a machine that is overloaded: it begins anew.
+                        StreamMessage::Gap { .. } | StreamMessage::Stale { .. } => {
+                            blocks.clear();
+                            continue;
+                        }
+                    };
+                    blocks.push((sequence, captured_at));
+                    // It begins to hear a block when another one comes, which was captured so much later.
+                    let Some(heard) = kept.and_then(|kept| blocks.len().checked_sub(kept + 1)) else { continue };
+                    if blocks.len() % 50 == 0 {
+                        let report = json!({"heard": {"sequence": blocks[heard].0, "at": captured_at}});
+                        client.send(&report);
+                    }
+                }
+            });
+        }
+        let _over = SetWhenDropped(&is_over);
+        for (name, kept) in players {
+            let ear = kept.map(|kept| kept as f64 * 0.01);
+            // A machine that does not let it read for a moment makes it late, truly.
+            let row = server.row_when(name, |row| {
+                let told = row["latency_seconds"]["ear"]["p50"].as_f64();
+                let seconds = |key: &str| row[key].as_f64().unwrap();
+                told.is_some() == ear.is_some()
+                    && seconds("lag_seconds") < 0.25
+                    && seconds("lag_at_most_seconds") < 1.0
+                    && row["offered"].as_u64() > Some(3 * KEPT as u64)
+            });
+            if let Some(ear) = ear {
+                // Latencies are told to a sixteenth.
+                let told = row["latency_seconds"]["ear"]["p50"].as_f64().unwrap();
+                assert!((told - ear).abs() < ear / 16.0 + 0.001, "{ear} s are true: {row}");
+            }
+            assert_eq!([&row["verdict"], &row["state"]], ["ok", "reads"], "{row}");
+        }
+    });
+}
+
+/// Sets a flag at the end of a scope, also of one that fails.
+struct SetWhenDropped<'f>(&'f AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_block_that_is_reported_as_heard_was_read_for_certain() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let mut client = Client::listen(&server, "name=reports&payload=opus&buffer=10s&max_lag=1m");
+    let first = client.block();
+    let last = client.read_until_pings_tell() - 1;
+    // It reads nothing from here on. Its kernel takes everything, and what it says is all that is known.
+    let block_seconds = client.hello["block_seconds"].as_f64().unwrap();
+    let behind = |row: &Value, sequence: u64| {
+        (first.sequence + row["offered"].as_u64().unwrap() - sequence - 1) as f64 * block_seconds
+    };
+    let seconds = |row: &Value, key: &str| row[key].as_f64().unwrap();
+    let row = server.row_when("reports", |row| seconds(row, "lag_seconds") > 1.5);
+    let truth = behind(&row, last);
+    assert!((seconds(&row, "lag_seconds") - truth).abs() < BETWEEN_PINGS_SECONDS, "{truth} is true: {row}");
+
+    // A block that was read long before proves nothing new.
+    let mut report = |sequence: u64| client.send(&json!({"heard": {"sequence": sequence, "at": unix_now()}}));
+    report(first.sequence);
+    let row = server.row_when("reports", |row| row["latency_seconds"]["ear"]["p50"].is_number());
+    let truth = behind(&row, last);
+    assert!((seconds(&row, "lag_seconds") - truth).abs() < BETWEEN_PINGS_SECONDS, "{truth} is true: {row}");
+    assert!(seconds(&row, "lag_at_most_seconds") > truth - 0.02, "{truth} is true: {row}");
+
+    // One that it has not read by the server's other signs: it has.
+    let heard = last + 100;
+    report(heard);
+    let row = server.row_when("reports", |row| seconds(row, "lag_at_most_seconds") < behind(row, last) - 0.5);
+    let most = behind(&row, heard);
+    for key in ["lag_seconds", "lag_at_most_seconds"] {
+        assert!((seconds(&row, key) - most).abs() < 0.02, "{key} is {most}: {row}");
+    }
+    assert!(seconds(&row, "lag_at_least_seconds") < most + 0.02, "{row}");
 }
 
 #[test]
