@@ -480,6 +480,24 @@ fn a_block_that_is_reported_as_heard_was_read_for_certain() {
     assert!(seconds(&row, "lag_at_least_seconds") < most + 0.02, "{row}");
 }
 
+/// A listener may lie, but only about what its machine has acknowledged.
+#[test]
+fn a_block_that_has_not_arrived_is_not_heard_whatever_is_reported() {
+    let server = Server::start(&["--source", "tone:440", "--buffer", "10s"]);
+    let mut client = Client::listen_with(server.address, "name=lies&max_lag=1m", Some(4096));
+    let first = client.block().sequence;
+    let row = server.row_when("lies", |row| row["queued"].as_u64() > Some(50));
+    // Written to its connection, whose window is closed: most of it waits in this machine.
+    let written = first + row["delivered"].as_u64().unwrap() - 1;
+    client.send(&json!({"heard": {"sequence": written, "at": unix_now()}}));
+    let row = server.row_when("lies", |row| row["latency_seconds"]["ear"]["p50"].is_number());
+    let [least, lag, most, undelivered, sent] =
+        ["lag_at_least_seconds", "lag_seconds", "lag_at_most_seconds", "undelivered_seconds", "socket_queued_seconds"]
+            .map(|key| row[key].as_f64().unwrap());
+    assert!(sent > 0.0, "{row}");
+    assert!(undelivered + sent <= least + 0.001 && least <= lag && lag <= most, "{row}");
+}
+
 #[test]
 fn the_server_answers_clock_messages_and_pings() {
     let server = Server::start(&["--source", "tone:440"]);

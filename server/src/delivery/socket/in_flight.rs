@@ -475,10 +475,12 @@ impl InFlight {
     /// Returns how far the bytes got. `taken` is one past the sequence number that was last taken from the ring.
     pub(crate) fn reached(&self, taken: u64) -> Reached {
         let acked = self.position(self.acked, taken);
+        // A player may report what has not arrived.
+        let proven = self.proven.min(acked);
         let before = |unread| match unread {
             0 => acked,
-            _ if unread >= self.acked - self.queue.proof.proven().min(self.acked) => self.proven,
-            _ => self.position(self.acked.saturating_sub(unread), taken).max(self.proven),
+            _ if unread >= self.acked - self.queue.proof.proven().min(self.acked) => proven,
+            _ => self.position(self.acked.saturating_sub(unread), taken).max(proven),
         };
         let Unread { least, estimate, most } = self.unread;
         Reached { acked, read_at_least: before(most), read: before(estimate), read_at_most: before(least) }
