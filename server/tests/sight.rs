@@ -446,6 +446,35 @@ fn max_lag_acts_on_a_frozen_listener_of_opus_before_it_holds_four_seconds() {
     server.row_when("skipped", |row| row["lost"].as_u64() > Some(0));
     eventually("its end", || server.rows().iter().all(|row| row["name"] != "ended").then_some(()));
     server.wait_for_log("reason=\"max_lag\"");
+    // What it was ended for can be asked later. There may be others of that name, which were not read without a pause.
+    let events = server.events();
+    let id = events
+        .iter()
+        .filter(|event| event["listener"]["name"] == "ended")
+        .map(|event| &event["listener"]["id"])
+        .next_back();
+    let kept = |kind: &str| {
+        let is_asked = |event: &&Value| event["event"] == kind && id == Some(&event["listener"]["id"]);
+        events.iter().find(is_asked).unwrap_or_else(|| panic!("no {kind}: {events:?}"))
+    };
+    assert_eq!(kept("left")["reason"], "max_lag");
+    for kind in ["fell_behind", "fell_far_behind", "left"] {
+        let event = kept(kind);
+        let seconds = |key: &str| event[key].as_f64().unwrap_or_else(|| panic!("no {key}: {event}"));
+        let lag = seconds("lag_seconds");
+        assert!(seconds("lag_at_least_seconds") <= lag && lag <= seconds("lag_at_most_seconds"), "{event}");
+        assert!(lag >= seconds("limit_seconds"), "{event}");
+        // A machine that does not let the server run for a while is the cause itself.
+        let words = match event["fault"].as_str() {
+            Some("listener") => ["not read for ", " late"],
+            Some("server") => ["waits in this server", "waits in this server"],
+            _ => panic!("the cause is at the listener: {event}"),
+        };
+        assert!(
+            words.iter().any(|words| event["state"].as_str().is_some_and(|state| state.contains(words))),
+            "{event}"
+        );
+    }
     let gap = eventually("the gap", || {
         skipped.drain();
         skipped.gap()

@@ -224,11 +224,15 @@ impl EventKind {
 
 /// A listener's lag at the moment of an event, by the places where it waits, and what the server made of it. Most names are those
 /// of [`ListenerRow`](crate::ListenerRow).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LagFigures {
     /// Its lag, without the requested part.
     pub lag_seconds: f64,
+    /// The least and the most that this lag could be, by what the server had seen; `null` from an older server.
+    pub lag_at_least_seconds: Option<f64>,
+    /// See `lag_at_least_seconds`.
+    pub lag_at_most_seconds: Option<f64>,
     /// The requested part.
     pub burst_seconds: f64,
     /// The part that was not handed to its connection: queued in its ring, or lost there.
@@ -247,6 +251,8 @@ pub struct LagFigures {
     pub unanswered_seconds: f64,
     /// The verdict on the lag.
     pub verdict: Verdict,
+    /// What it did, in the words of a row's `state`; empty from an older server.
+    pub state: Box<str>,
     /// The place where the cause of the lag is; `null` while `verdict` is `ok`.
     pub fault: Option<Fault>,
     /// The limit that was crossed; `null` if the event has none.
@@ -379,8 +385,11 @@ mod tests {
     fn an_event_of_a_listener_reads_back() {
         let lag = LagFigures {
             lag_seconds: 1.25,
+            lag_at_least_seconds: Some(0.5),
+            lag_at_most_seconds: Some(1.5),
             unread_bytes: 70_000,
             verdict: Verdict::FarBehind,
+            state: "has not read for 1 s".into(),
             fault: Some(Fault::Listener),
             limit_seconds: Some(1.0),
             ..LagFigures::default()

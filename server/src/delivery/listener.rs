@@ -24,6 +24,7 @@ use crate::delivery::socket::in_flight::{InFlight, Reached};
 use crate::delivery::socket::silence::{GONE_TIMEOUT, Silence};
 use crate::delivery::socket::tcp_info;
 use crate::delivery::standing::{Decision, Limits, Standing};
+use crate::delivery::state::state;
 use crate::delivery::waits::{RoundWaits, Waits};
 use crate::mount::Mount;
 use crate::rendition::packet::{Packet, RecordOverhead, Wire};
@@ -365,8 +366,8 @@ impl Listener {
     }
 
     /// Returns its lag at the moment when its end was decided, which is now at the latest.
-    pub fn lag_at_end(&self, now: Timestamp) -> LagFigures {
-        self.decide_end(None, now).lag
+    pub fn lag_at_end(&self, now: Timestamp) -> &LagFigures {
+        &self.decide_end(None, now).lag
     }
 
     fn decide_end(&self, reason: Option<LeaveReason>, now: Timestamp) -> &ListenerEnd {
@@ -395,8 +396,11 @@ impl Listener {
         let rounded = |seconds: f64| (seconds * 1e6).round() / 1e6;
         let seconds = |blocks| rounded(self.mount.seconds(blocks));
         let verdict = standing.verdict(&self.limits);
+        let bounds = standing.unrequested_bounds();
         LagFigures {
             lag_seconds: seconds(standing.unrequested()),
+            lag_at_least_seconds: Some(seconds(*bounds.start())),
+            lag_at_most_seconds: Some(seconds(*bounds.end())),
             burst_seconds: seconds(standing.burst),
             undelivered_seconds: seconds(standing.undelivered),
             undelivered_lost_seconds: seconds(standing.undelivered_lost),
@@ -406,6 +410,7 @@ impl Listener {
             unread_seconds: seconds(standing.unread),
             unanswered_seconds: rounded(standing.unanswered.as_secs_f64()),
             verdict,
+            state: state(standing, verdict, |blocks| self.mount.seconds(blocks)).into(),
             fault: (verdict != Verdict::Ok).then(|| standing.fault()),
             limit_seconds: limit_seconds.map(rounded),
         }

@@ -235,7 +235,7 @@ impl Listeners {
         drop(state);
         let lost = snapshot.lost.total() + snapshot.queued;
         let Snapshot { offered, delivered, .. } = snapshot;
-        let lag = Box::new(listener.lag_at_end(Timestamp::now()));
+        let lag = Box::new(listener.lag_at_end(Timestamp::now()).clone());
         listener.publish(EventKind::Left { reason, offered, delivered, lost, lag });
     }
 

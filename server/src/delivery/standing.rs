@@ -113,6 +113,13 @@ impl Standing {
         self.lag() - self.burst
     }
 
+    /// Returns the least and the most that this can be, in blocks.
+    #[must_use]
+    pub fn unrequested_bounds(&self) -> RangeInclusive<u64> {
+        let (least, most) = self.lag_bounds().into_inner();
+        least.saturating_sub(self.burst)..=most - self.burst
+    }
+
     /// Returns how bad the unrequested lag is, without what is on its way.
     #[must_use]
     pub fn verdict(&self, limits: &Limits) -> Verdict {

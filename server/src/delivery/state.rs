@@ -59,8 +59,7 @@ fn state_of_connection(standing: &Standing, verdict: Verdict, seconds: impl Fn(u
         Fault::Network => format!("does not get it: the network holds {}", tenths(seconds(standing.socket))),
         Fault::Server => format!("waits in this server: {}", tenths(seconds(standing.undelivered))),
         Fault::Listener | Fault::Proxy | Fault::Unknown => {
-            let least = standing.lag_bounds().start().saturating_sub(standing.burst);
-            let is_certain = !is_apart || 2 * least >= standing.unrequested();
+            let is_certain = !is_apart || 2 * standing.unrequested_bounds().start() >= standing.unrequested();
             let probably = if is_certain { "" } else { "probably " };
             let not_read = standing.reading.not_read_for.as_secs_f64();
             match standing.reading.growth {

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::mount::throttle::Throttle;
 
-/// Events that are kept for readers that reconnect, and that a slow reader may have queued. Each takes some 250 bytes.
+/// Events that are kept for readers that reconnect, and that a slow reader may have queued. Each takes some 300 bytes.
 const MAX_EVENTS: usize = 1000;
 
 /// Publishes the events of one mount and its listeners.
