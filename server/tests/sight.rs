@@ -11,6 +11,8 @@ mod namespace;
 mod receive_queues;
 #[path = "common/truth.rs"]
 mod truth;
+#[path = "common/wall_clock.rs"]
+mod wall_clock;
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
@@ -28,6 +30,7 @@ use serde_json::Value;
 use truth::counting_listener::{CountingListener, Pace, Paces, Rendition, Stream};
 use truth::numbered::BLOCK_SECONDS;
 use truth::{is_soak, scrape};
+use wall_clock::WallClock;
 
 /// The time in which each of the listeners below is looked at.
 const SPAN: Duration = Duration::from_secs(15);
@@ -498,6 +501,50 @@ fn max_lag_acts_on_a_frozen_listener_of_opus_before_it_holds_four_seconds() {
     let held = [gap - skipped.first() - at_skipped, end - at_ended];
     println!("blocks held: {held:?}");
     assert!(held.iter().all(|held| *held <= MOST_HELD), "{held:?}");
+}
+
+/// Seconds of the wall clock beside the right time.
+const CLOCK_STEPS: [i64; 4] = [86_400, 0, -86_400, 0];
+/// A busy machine may make an estimate too small by so much. A step would do so by a day, or to nothing.
+const BUSY_SECONDS: f64 = 2.0;
+
+#[test]
+fn a_wall_clock_that_is_set_does_not_move_what_is_known_of_a_frozen_listener() {
+    let Some(clock) = WallClock::new() else { return };
+    let server = Server::start_with(&["--source", "tone:440"], |command| clock.give_to(command));
+    let query = "name=frozen&max_lag=1m&buffer=10s";
+    let mut stream = Stream::start(server.address, Rendition::Opus, query, None).without_waiting();
+    eventually("three seconds of sound", || (stream.drain() > stream.first() + 300).then_some(()));
+    // It reads nothing from here on.
+    let next = stream.drain();
+    let lag_between = |read: u64, head: u64| (head - read) as f64 * BLOCK_SECONDS;
+    let lag = |head| lag_between(next, head);
+    server.row_when("frozen", |row| row["lag_seconds"].as_f64() > Some(1.5));
+    for step in CLOCK_STEPS {
+        clock.set(step);
+        // The server compares its clocks once a second.
+        eventually("the new time", || {
+            let now = server.json("api/v1/status")["now"].as_f64().unwrap();
+            ((unix_seconds() + step as f64 - now).abs() < 60.0).then_some(())
+        });
+        let least = lag(scrape::head(server.address));
+        let row = scrape::rows(server.address).remove("frozen").expect("a listener that no step has ended");
+        let most = lag(scrape::head(server.address));
+        let truth = format!("{least} to {most} s are true after {step}");
+        let [at_least, estimate, at_most, stale] =
+            ["lag_at_least_seconds", "lag_seconds", "lag_at_most_seconds", "stale_seconds"]
+                .map(|key| row[key].as_f64().unwrap());
+        assert!(at_least < most + UNKNOWN_SECONDS && at_most > least - UNKNOWN_SECONDS, "{truth}: {row}");
+        for told in [estimate, stale] {
+            // Where that machine has let nothing be proven, it may have read nothing since its start.
+            let since_start = most + lag_between(stream.first(), next);
+            assert!((least - BUSY_SECONDS..since_start + UNKNOWN_SECONDS).contains(&told), "{truth}: {row}");
+        }
+    }
+}
+
+fn unix_seconds() -> f64 {
+    std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64()
 }
 
 /// Returns the least and the most that a program lags which stopped to read within `stopped`, in rows that were made within `made`.
