@@ -599,7 +599,9 @@ impl Listener {
         }
         // They are there once the kernel has answered.
         downstream.histograms.prefetch();
-        let Some(info) = downstream.socket.and_then(tcp_info::state) else { return };
+        let Some(mut info) = downstream.socket.and_then(tcp_info::state) else { return };
+        // Its shard may be the one that is late.
+        info.has_input = downstream.in_flight.is_answer_due() && downstream.socket.is_some_and(tcp_info::has_input);
         downstream.silence.observe(&info, now);
         let Downstream { in_flight, histograms, .. } = downstream;
         let proven = in_flight.proven_bytes();

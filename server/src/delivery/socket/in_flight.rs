@@ -314,6 +314,11 @@ impl InFlight {
         self.queue.is_ping_due(now)
     }
 
+    /// Returns whether the answer to a ping is due.
+    pub(crate) fn is_answer_due(&self) -> bool {
+        self.queue.is_answer_due()
+    }
+
     /// Returns how many bytes were handed over, which the next ping is to carry.
     pub(crate) fn handed(&self) -> u64 {
         self.handed

@@ -135,7 +135,7 @@ impl ReceiveQueue {
         if let Some(window) = socket.window_bytes {
             self.follow(acked, window, before.1, packet_bytes, has_proof);
         }
-        let is_late = self.pings.as_mut().and_then(|pings| pings.is_late(acked, now));
+        let is_late = self.pings.as_mut().and_then(|pings| pings.is_late(acked, socket.has_input, now));
         match (is_late, socket.window_bytes) {
             (Some(true), _) => Unread { least: 0, estimate: most, most },
             (Some(false), _) | (None, None) => Unread { least: 0, estimate: 0, most },
@@ -298,6 +298,11 @@ impl ReceiveQueue {
     /// Returns whether a ping is due.
     pub(super) fn is_ping_due(&self, now: Timestamp) -> bool {
         self.pings.as_ref().is_none_or(|pings| pings.is_due(now))
+    }
+
+    /// Returns whether the answer to a ping is due.
+    pub(super) fn is_answer_due(&self) -> bool {
+        self.pings.as_ref().is_some_and(|pings| pings.is_waiting())
     }
 
     /// Notes a ping behind `before` bytes of the connection, which ends at `end`.

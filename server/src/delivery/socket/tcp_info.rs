@@ -30,6 +30,8 @@ pub struct TcpInfo {
     pub retransmits: u32,
     /// Segments that have come from there since then; most of them are acknowledgements.
     pub received_segments: u32,
+    /// Whether bytes from there wait to be read here (see [`has_input`]). [`state`] does not tell.
+    pub has_input: bool,
 }
 
 /// Returns the state of a connected TCP socket; `None` for any other descriptor, or where the system cannot tell.
@@ -68,7 +70,19 @@ pub fn state(socket: RawFd) -> Option<TcpInfo> {
         segment_bytes: u64::from(info.tcpi_snd_mss),
         retransmits: info.tcpi_total_retrans,
         received_segments: info.tcpi_segs_in,
+        has_input: false,
     })
+}
+
+/// Returns whether bytes wait in a socket to be read.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "see the module's comment")]
+#[must_use]
+pub fn has_input(socket: RawFd) -> bool {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: it writes one integer to the pointer that it is given; on a descriptor that is closed or no socket it fails.
+    let failed = unsafe { libc::ioctl(socket, libc::FIONREAD, &raw mut bytes) } != 0;
+    !failed && bytes > 0
 }
 
 /// Returns how much memory the bytes take that were written to a Unix socket and not read at its far end, with what the kernel
@@ -115,6 +129,12 @@ fn set(socket: RawFd, level: libc::c_int, option: libc::c_int, value: u32) {
 #[must_use]
 pub fn state(_: RawFd) -> Option<TcpInfo> {
     None
+}
+
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn has_input(_: RawFd) -> bool {
+    false
 }
 
 #[cfg(not(target_os = "linux"))]
