@@ -23,7 +23,7 @@
 //! One more listener, the *ear*, hears how old the sound is: see `ear.rs`. Icecast's burst on connect is switched off,
 //! because it starts listeners with sound that is seconds old. Icecast tells neither a listener's delay nor its losses.
 //!
-//! Opus in pages of 100 ms is measured with TLS, too, of Icecast and aircheck: with one certificate (ECDSA, P-256), TLS 1.3 and
+//! Pages of 100 ms are measured with TLS, too, of Icecast and aircheck: with one certificate (ECDSA, P-256), TLS 1.3 and
 //! AES-128-GCM, and listeners that know each other's sessions no more than strangers do.
 //!
 //! `make bench-icecast` builds the programs, passes their paths in `AIRCHECK_PROGRAM` and `AIRCHECKCTL_PROGRAM`, and runs
