@@ -88,7 +88,12 @@ const fn hidden(case: Case) -> Case {
     Case { is_hidden: true, ..case }
 }
 
-const CASES: [Case; 21] = [
+/// A program that answers pings. Two late answers in a row tell at which pace it reads.
+const fn web_socket(name: &'static str, paces: Paces, settles: f64) -> Case {
+    Case { rendition: Rendition::WebSocketOpus, ..opus(name, paces, 0.35, settles) }
+}
+
+const CASES: [Case; 26] = [
     opus("opus-reads", READS, 0.35, 1.5),
     opus("opus-frozen", FROZEN, 0.35, 1.5),
     opus("opus-back", BACK, 0.35, 1.5),
@@ -112,6 +117,11 @@ const CASES: [Case; 21] = [
     wav("wav-half", HALF, 1.5, 4.5),
     with_buffer(wav("wav-frozen-16k", FROZEN, 0.35, 1.5), 16_384),
     Case { rendition: Rendition::WebSocket, ..opus("websocket-frozen", FROZEN, 0.35, 1.5) },
+    web_socket("websocket-opus-reads", READS, 1.5),
+    web_socket("websocket-opus-frozen", FROZEN, 1.5),
+    web_socket("websocket-opus-back", BACK, 1.5),
+    web_socket("websocket-opus-half", HALF, 4.5),
+    web_socket("websocket-opus-nine-tenths", NINE_TENTHS, 4.5),
 ];
 
 /// The cases that are tried over TLS, too. The long run tries all, of which those at half pace fail now and then: over TLS, their lag is
@@ -280,7 +290,7 @@ fn compare(flags: &[String], link: Option<&Namespace>, cases: &[&Case]) {
         }
     }
     let mut wrong = Vec::new();
-    println!("{:>21} {:>6} {:>16} {:>8} {:>11}", "listener", "looks", "estimate's error", "unbound", "accusations");
+    println!("{:>26} {:>6} {:>16} {:>8} {:>11}", "listener", "looks", "estimate's error", "unbound", "accusations");
     for (case, looks) in cases.iter().zip(&looks) {
         assert!(looks.len() > 20, "{} looks at {}", looks.len(), case.name);
         let errors = looks.iter().filter(|look| look.is_settled(case)).map(Look::error);
@@ -294,7 +304,7 @@ fn compare(flags: &[String], link: Option<&Namespace>, cases: &[&Case]) {
         ];
         let [unbound, accused, _] = &bad;
         println!(
-            "{:>21} {:>6} {least:>7.2} {most:>8.2} {:>8} {:>11}",
+            "{:>26} {:>6} {least:>7.2} {most:>8.2} {:>8} {:>11}",
             case.name,
             looks.len(),
             unbound.len(),

@@ -19,9 +19,8 @@ const BLOCK_BYTES: u64 = 2 * FRAMES;
 const WAV_HEADER_BYTES: u64 = 44;
 /// The longest page of Ogg that is sent without `gather`.
 const PAGE_BLOCKS: u64 = 10;
-/// Bytes before a block in the WebSocket: of its frame, and of the message.
+/// Bytes of a frame of the WebSocket before its payload, if that is longer than 125 bytes.
 const FRAME_HEADER_BYTES: usize = 4;
-const MESSAGE_HEADER_BYTES: usize = 24;
 /// Between two reads of a listener that reads slowly.
 const READ_INTERVAL: Duration = Duration::from_millis(50);
 /// Between two looks of a waiting thread at whether the test is over.
@@ -32,7 +31,10 @@ const WAIT: Duration = Duration::from_millis(10);
 pub(crate) enum Rendition {
     Opus,
     Wav,
+    /// Samples, by a program that answers no ping.
     WebSocket,
+    /// Opus, by a program that answers pings when it comes to them.
+    WebSocketOpus,
 }
 
 impl Rendition {
@@ -41,6 +43,7 @@ impl Rendition {
             Self::Opus => (format!("stream.opus?{query}"), "Connection: close\r\n"),
             Self::Wav => (format!("stream.wav?{query}"), "Connection: close\r\n"),
             Self::WebSocket => (Format::Ws.path(query), Format::Ws.fields()),
+            Self::WebSocketOpus => (format!("stream?payload=opus&{query}"), Format::Ws.fields()),
         };
         format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n")
     }
@@ -51,6 +54,7 @@ impl Rendition {
             Self::Opus => 12_400.0,
             Self::Wav => 96_000.0,
             Self::WebSocket => 98_800.0,
+            Self::WebSocketOpus => 14_600.0,
         }
     }
 }
@@ -114,7 +118,7 @@ impl Stream {
         match self.rendition {
             Rendition::Wav => self.next = self.first + self.bytes.saturating_sub(WAV_HEADER_BYTES) / BLOCK_BYTES,
             Rendition::Opus => self.take(&data, Self::page),
-            Rendition::WebSocket => self.take(&data, Self::frame),
+            Rendition::WebSocket | Rendition::WebSocketOpus => self.take(&data, Self::frame),
         }
         Ok(count)
     }
@@ -169,17 +173,31 @@ impl Stream {
     /// Takes a frame of the WebSocket (RFC 6455, section 5.2); returns its length.
     fn frame(&mut self, bytes: &[u8]) -> Option<usize> {
         const BINARY: u8 = 0x82;
-        let length = match *bytes.get(..FRAME_HEADER_BYTES)? {
-            [_, 126, high, low] => FRAME_HEADER_BYTES + usize::from(u16::from_be_bytes([high, low])),
-            [_, length, ..] => 2 + usize::from(length),
+        const PING: u8 = 0x89;
+        let (header, length) = match *bytes.get(..FRAME_HEADER_BYTES)? {
+            [_, 126, high, low] => (FRAME_HEADER_BYTES, usize::from(u16::from_be_bytes([high, low]))),
+            [_, length, ..] => (2, usize::from(length)),
             _ => return None,
         };
-        let frame = bytes.get(..length)?;
-        if frame[0] == BINARY {
-            let message = &frame[FRAME_HEADER_BYTES..][..MESSAGE_HEADER_BYTES];
-            self.reach(u64::from_le_bytes(message[8..16].try_into().unwrap()) + 1, 1);
+        let payload = bytes.get(header..header + length)?;
+        if bytes[0] == BINARY {
+            let sequence = u64::from_le_bytes(payload[8..16].try_into().unwrap());
+            // Opus may begin with a packet before the first block.
+            self.reach((sequence + 1).max(self.first), 1);
         }
-        Some(length)
+        if bytes[0] == PING && self.rendition == Rendition::WebSocketOpus {
+            self.answer(payload);
+        }
+        Some(header + length)
+    }
+
+    /// Sends a pong, with a mask of zeros.
+    fn answer(&mut self, ping: &[u8]) {
+        const PONG: u8 = 0x8A;
+        const MASKED: u8 = 0x80;
+        let pong = [&[PONG, MASKED | ping.len() as u8, 0, 0, 0, 0], ping].concat();
+        // Fails only at the end of the connection.
+        let _ = self.socket.write_all(&pong);
     }
 
     /// Notes that a packet of at most `blocks` blocks ends before the block `next`.

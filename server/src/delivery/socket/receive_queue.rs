@@ -135,10 +135,10 @@ impl ReceiveQueue {
         if let Some(window) = socket.window_bytes {
             self.follow(acked, window, before.1, packet_bytes, has_proof);
         }
-        let is_late = self.pings.as_mut().and_then(|pings| pings.is_late(acked, socket.has_input, now));
-        match (is_late, socket.window_bytes) {
-            (Some(true), _) => Unread { least: 0, estimate: most, most },
-            (Some(false), _) | (None, None) => Unread { least: 0, estimate: 0, most },
+        let by_pings = self.pings.as_mut().and_then(|pings| pings.unread(acked, most, socket.has_input, now));
+        match (by_pings, socket.window_bytes) {
+            (Some(estimate), _) => Unread { least: 0, estimate, most },
+            (None, None) => Unread { least: 0, estimate: 0, most },
             (None, Some(window)) => {
                 let unread = self.unread((acked, window), before, packet_bytes, most);
                 if self.proof.may_have_lost_window(socket) { Unread { least: 0, ..unread } } else { unread }
@@ -312,7 +312,7 @@ impl ReceiveQueue {
 
     /// Takes the answer to a ping behind `before` bytes of the connection. Returns whether it proves that these were read.
     pub(super) fn answered(&mut self, before: u64, now: Timestamp) -> bool {
-        let is_answer = self.pings.as_mut().is_some_and(|pings| pings.answered(before));
+        let is_answer = self.pings.as_mut().is_some_and(|pings| pings.answered(before, now));
         if is_answer {
             self.proof.prove(before, now);
         }
