@@ -59,7 +59,9 @@ fn apply(event: &Event, now: Timestamp, conditions: &mut Conditions) {
                 let mut details = Details::new();
                 details.insert("listener".to_owned(), json!(listener));
                 // Fails for maps without string keys, of which there are none.
-                if let Ok(Value::Object(lag)) = serde_json::to_value(lag) {
+                if let Ok(Value::Object(mut lag)) = serde_json::to_value(lag) {
+                    // A notification has a state of its own: the begin or the end.
+                    lag.remove("state");
                     details.extend(lag);
                 }
                 (text, details)
