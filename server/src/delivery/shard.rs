@@ -24,9 +24,12 @@ use crate::rendition::doorbell::Doorbell;
 /// to their rings on another core. A visit is mostly the kernel's work, so one would be enough, were it not for listeners without
 /// packets, whose visits are short. The place of the next packet is fetched one visit earlier, once the ring says where that is.
 const AHEAD: usize = 2;
-/// Events of sockets, listeners that join and listeners that are to end: so many of each are taken between two rounds. A crowd that comes
-/// or leaves at once, or that sends what nobody asked for, keeps the others from their packets for no longer than that takes.
+/// Events that are taken from the poller between two rounds.
+const MAX_EVENTS: usize = 256;
+/// So many listeners that join, and so many that are to end, are taken between two rounds, or as many as a part of the shard's places if
+/// that is more: a crowd keeps the others from their packets for a part of a round at most, and has not to wait for many long rounds.
 const MAX_PER_TURN: usize = 32;
+const TURN_PART: usize = 8;
 /// The token by which the mailbox and encoders wake the shard.
 const WAKE: Token = Token(usize::MAX);
 /// Time until listeners are checked again that are held, because too much waits below their rings, or that take their leave.
@@ -99,7 +102,7 @@ impl Shard {
     }
 
     fn run(&mut self) {
-        let mut events = Events::with_capacity(MAX_PER_TURN);
+        let mut events = Events::with_capacity(MAX_EVENTS);
         while !self.mailbox.is_closing() {
             self.take_turn(&mut events);
         }
@@ -141,7 +144,7 @@ impl Shard {
     }
 
     fn take_letters(&mut self) {
-        for _ in 0..MAX_PER_TURN {
+        for _ in 0..self.max_per_turn() {
             let Ok(session) = self.joining.try_recv() else {
                 // Nobody who is to end has yet to join.
                 self.take_ending();
@@ -155,7 +158,7 @@ impl Shard {
     /// Visits some of the listeners that are to end.
     fn take_ending(&mut self) {
         self.ending.extend(self.mailbox.take_to_look_at());
-        for listener in self.ending.drain(..self.ending.len().min(MAX_PER_TURN)).collect::<Vec<_>>() {
+        for listener in self.ending.drain(..self.ending.len().min(self.max_per_turn())).collect::<Vec<_>>() {
             let is_it = |place: &Place| matches!(place, Place::Session(id, _) if *id == listener);
             let Some(place) = self.places.iter().position(is_it) else { continue };
             if let Place::Session(_, session) = &mut self.places[place] {
@@ -164,6 +167,11 @@ impl Shard {
             }
         }
         self.has_more = !self.ending.is_empty();
+    }
+
+    /// Returns how many listeners that join, and how many that are to end, are taken between two rounds.
+    fn max_per_turn(&self) -> usize {
+        MAX_PER_TURN.max(self.places.len() / TURN_PART)
     }
 
     fn add(&mut self, mut session: Box<Session>) {
@@ -383,7 +391,7 @@ mod tests {
             Self {
                 doorbell: Doorbell::new(shard.mailbox.waker()),
                 shard,
-                events: Events::with_capacity(MAX_PER_TURN),
+                events: Events::with_capacity(MAX_EVENTS),
                 joining: sender,
                 packets,
                 ends: Ends::default(),
