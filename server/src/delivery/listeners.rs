@@ -299,10 +299,6 @@ pub(super) mod tests {
     use crate::rendition::packet::{Numbered, Packet, Wire};
     use crate::rendition::packet_log::PacketLog;
 
-    fn mailbox(poll: &mio::Poll) -> Arc<Mailbox> {
-        Mailbox::new(0, mio::Waker::new(poll.registry(), mio::Token(0)).unwrap())
-    }
-
     /// Returns the request of a listener for samples as they are.
     pub(in crate::delivery) fn join_request(
         mount: &Arc<Mount>,
@@ -333,10 +329,11 @@ pub(super) mod tests {
     fn a_row_and_the_metrics_have_the_packets_that_were_just_taken() {
         let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
         let mount = Mount::new("main".to_owned(), &stream, SourceKind::Tone, Arc::default()).unwrap();
-        let (poll, histograms, listeners) = (mio::Poll::new().unwrap(), MountHistograms::default(), Listeners::new(1));
+        let (histograms, listeners) = (MountHistograms::default(), Listeners::new(1));
+        let (mailbox, _poll) = Mailbox::of_poller(0);
         let (mut packets, hub) = Publisher::new(PublisherOptions::default());
         let mut consumer = hub.subscribe(SubscribeOptions::default()).unwrap();
-        let request = join_request(&mount, &histograms, consumer.stats(), &mailbox(&poll));
+        let request = join_request(&mount, &histograms, consumer.stats(), &mailbox);
         let registration = listeners.join(request).unwrap();
         let (listener, now) = (registration.listener(), Timestamp::now());
         let mut take = || {
@@ -362,8 +359,7 @@ pub(super) mod tests {
     fn the_furthest_behind_are_found_without_a_look_at_any_connection() {
         let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
         let mount = Mount::new("main".to_owned(), &stream, SourceKind::Tone, Arc::default()).unwrap();
-        let poll = mio::Poll::new().unwrap();
-        let mailbox = mailbox(&poll);
+        let (mailbox, _poll) = Mailbox::of_poller(0);
         let histograms = MountHistograms::default();
         let listeners = Listeners::new(10);
         let (mut items, hub) = Publisher::new(PublisherOptions::default());

@@ -27,7 +27,7 @@ const AHEAD: usize = 2;
 /// Events that are taken from the poller between two rounds.
 const MAX_EVENTS: usize = 256;
 /// So many listeners that join, and so many that are to end, are taken between two rounds, or as many as a part of the shard's places if
-/// that is more: a crowd keeps the others from their packets for a part of a round at most, and has not to wait for many long rounds.
+/// that is more: a crowd keeps the others from their packets for a part of a round at most, and does not wait for many long rounds.
 const MAX_PER_TURN: usize = 32;
 const TURN_PART: usize = 8;
 /// The token by which the mailbox and encoders wake the shard.
