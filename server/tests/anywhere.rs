@@ -212,8 +212,8 @@ fn numbers_go_on_over_a_restart_of_the_origin_and_are_the_same_at_every_edge() {
     let second_origin = origin(&source, &url);
     second_origin.wait_for_log("numbers go on after block ");
     let before = last;
-    eventually("the second run", || {
-        let sequence = lines.block(&mut lost)["sequence"].as_u64().unwrap();
+    lines.block_with("the second run", &mut lost, |lines, block, _| {
+        let sequence = block["sequence"].as_u64().unwrap();
         assert!(sequence > last, "numbers go on");
         last = sequence;
         (!lines.epochs.is_empty()).then_some(())

@@ -96,8 +96,7 @@ fn a_nats_server_that_goes_and_comes_costs_a_counted_gap_and_no_listener() {
     assert!(since.elapsed().as_secs() < 30);
     nats.restart();
     let mut last = first + 50;
-    let back = eventually("sound", || {
-        let block = lines.block(&mut lost);
+    let back = lines.block_with("sound", &mut lost, |_, block, _| {
         last = block["sequence"].as_u64().unwrap();
         samples(&block).iter().any(|sample| sample.abs() > 0.1).then_some(block)
     });
@@ -136,8 +135,7 @@ fn an_origin_that_starts_anew_begins_an_epoch_and_an_edge_that_does_goes_on() {
     drop(first_origin);
     let second_origin = origin("tone:880", &url);
     let (mut last, mut announced) = (first, None);
-    eventually("the second epoch", || {
-        let block = lines.block(&mut lost);
+    lines.block_with("the second epoch", &mut lost, |lines, block, _| {
         if announced.is_none() && !lines.epochs.is_empty() {
             announced = Some(block["sequence"].clone());
         }
@@ -156,10 +154,8 @@ fn an_origin_that_starts_anew_begins_an_epoch_and_an_edge_that_does_goes_on() {
     }
     assert!(lost_of(&lost, "hop") > 0 && lost.iter().all(|(reason, _)| reason == "hop"), "{lost:?}");
     // Who has lost the first block of the run is told of it, too.
-    let told = eventually("the notice", || {
-        let block = slow.block(&mut Vec::new());
-        (!slow.epochs.is_empty()).then_some(block)
-    });
+    let told =
+        slow.block_with("the notice", &mut Vec::new(), |slow, block, _| (!slow.epochs.is_empty()).then_some(block));
     assert_eq!(slow.epochs, lines.epochs);
     assert!(told["sequence"].as_u64() > announced.and_then(|first| first.as_u64()), "{told}");
     assert_accounts(&first_edge);
@@ -307,9 +303,8 @@ fn a_nats_server_that_stands_still_holds_nobody_up() {
     });
     nats.signal("CONT");
     let mut lost = Vec::new();
-    eventually("sound", || {
+    lines.block_with("sound", &mut lost, |_, _, _| {
         let status = edge.json("api/v1/status");
-        lines.block(&mut lost);
         (status["state"] == "live" && status["hop"]["failure"].is_null()).then_some(())
     });
     for _ in 0..100 {

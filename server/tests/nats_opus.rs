@@ -206,8 +206,8 @@ fn an_origin_and_an_edge_that_start_anew_go_on_with_the_numbers() {
     drop(first_origin);
     let second_origin = opus_origin("tone:440", &url, &[]);
     let (mut lost, mut last) = (Vec::new(), 0);
-    eventually("the second epoch", || {
-        let number = number_of(&lines.block(&mut lost));
+    lines.block_with("the second epoch", &mut lost, |lines, block, _| {
+        let number = number_of(&block);
         assert!(number > last, "numbers go on");
         last = number;
         (!lines.epochs.is_empty()).then_some(())
@@ -332,8 +332,7 @@ fn the_form_is_changed_while_the_sound_goes_on() {
     for (format, coding) in [("exact", "f32"), ("opus:64k", "opus")] {
         write(format);
         signal(server.pid(), "HUP");
-        eventually(coding, || {
-            lines.block(&mut lost);
+        lines.block_with(coding, &mut lost, |_, _, _| {
             (edge.json("api/v1/status")["hop"]["coding"] == *coding).then_some(())
         });
         // A listener may be a little behind what the status tells.

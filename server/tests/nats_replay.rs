@@ -15,11 +15,12 @@ mod truth;
 use std::io::Read as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Instant;
 
 use hound::SampleFormat;
 use serde_json::Value;
 
-use common::{Server, curl, eventually};
+use common::{Server, TEST_TIMEOUT, curl, eventually};
 use cut::Way;
 use hop::{FRAMES, Lines, assert_accounts, edge, lost_of, noise, samples};
 use nats::Nats;
@@ -154,10 +155,7 @@ fn what_comes_too_late_or_is_not_asked_for_is_lost_on_the_hop() {
         let mut lost = Vec::new();
         lines.block(&mut lost);
         miss(&way, &origin, blocks, || {});
-        eventually("sound", || {
-            lines.block(&mut lost);
-            (lost_of(&lost, "hop") >= blocks).then_some(())
-        });
+        lines.block_with("what is lost", &mut lost, |_, _, lost| (lost_of(lost, "hop") >= blocks).then_some(()));
         (0..100).for_each(|_| drop(lines.block(&mut lost)));
         let status = edge.json("api/v1/status");
         assert_eq!(filled(&edge), 0, "{status}");
@@ -298,10 +296,10 @@ fn set_title(server: &Server, title: &str) -> u64 {
 /// Returns the lines of what a listener hears from a block on, until a title that it waits for.
 fn until_title(server: &Server, from: &str, title: &str) -> Vec<Value> {
     let mut lines = Lines::at(server, &format!("stream.json?buffer=10s{from}"));
-    let mut all = Vec::new();
+    let (mut all, start) = (Vec::new(), Instant::now());
     loop {
         let line = lines.next();
-        assert!(all.len() < 2000, "no title `{title}` in {:?}", titles(&all));
+        assert!(start.elapsed() < TEST_TIMEOUT, "no title `{title}` in {:?}", titles(&all));
         all.push(line.clone());
         if line["metadata"]["title"] == title {
             all.push(lines.next());

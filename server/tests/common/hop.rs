@@ -5,11 +5,12 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::time::Instant;
 
 use hound::{SampleFormat, WavSpec, WavWriter};
 use serde_json::Value;
 
-use crate::common::{Server, assert_identity, curl, eventually};
+use crate::common::{Server, TEST_TIMEOUT, assert_identity, curl, eventually};
 use crate::truth::scrape::Metrics;
 
 /// A listener of lines of JSON, ended when dropped.
@@ -49,6 +50,24 @@ impl Lines {
             }
             let Some(gap) = line.get("gap") else { return line };
             lost.push((gap["reason"].as_str().unwrap().to_owned(), gap["blocks"].as_u64().unwrap()));
+        }
+    }
+
+    /// Takes blocks as they come until `look` finds `what` in one: [`eventually`] pauses for longer than a block is, so that its listener
+    /// would fall behind.
+    pub(crate) fn block_with<T>(
+        &mut self,
+        what: &str,
+        lost: &mut Vec<(String, u64)>,
+        mut look: impl FnMut(&Self, Value, &[(String, u64)]) -> Option<T>,
+    ) -> T {
+        let start = Instant::now();
+        loop {
+            let block = self.block(lost);
+            if let Some(found) = look(self, block, lost) {
+                return found;
+            }
+            assert!(start.elapsed() < TEST_TIMEOUT, "timeout while waiting for {what}; lost: {lost:?}");
         }
     }
 }
