@@ -7,15 +7,13 @@ use serde_json::Value;
 
 use super::client::{ReadPace, SavedStream, reader_command};
 use super::numbered::{BLOCK_SECONDS, Format, Received};
-use super::scrape::Metrics;
+use super::scrape::{self, Metrics};
 use crate::common::{Server, curl, signal, wait, with_priority};
 
 /// How far a reported lag may be from the true one, in blocks: two that were just being read, and 20 ms.
 const TOLERANCE: f64 = 2.0 + 0.02 / BLOCK_SECONDS;
 /// The policy that ends a slow listener.
 pub(crate) const DISCONNECT: &str = "disconnect";
-/// The most blocks that the policy `latest` replaces before the first one is taken.
-const MAX_REPLACED_FIRST: u64 = 3;
 /// A listener with a smaller lag is live, in blocks.
 const LIVE_BLOCKS: u64 = 10;
 /// With so much lag, a listener has been behind for long enough that the server has noticed: its buffer is half a second.
@@ -37,11 +35,6 @@ impl Role {
         format!("{}-{}{}", self.format.label(), self.overflow, self.suffix)
     }
 
-    /// Returns how many lost blocks it may not know of although it has received later ones.
-    pub(crate) fn max_unreported(self) -> u64 {
-        if self.overflow == "latest" && !self.format.reports_gaps() { MAX_REPLACED_FIRST } else { 0 }
-    }
-
     fn path(self) -> String {
         self.format.path(&format!("name={}&overflow={}&{}", self.name(), self.overflow, self.query))
     }
@@ -49,7 +42,7 @@ impl Role {
     /// Starts curl.
     pub(crate) fn curl(self, server: &Server, directory: &Path) -> SlowListener {
         let file = directory.join(self.name());
-        self.start(&curl(&["--output", file.to_str().unwrap(), &server.url(&self.path())]), &file)
+        self.start(server, &curl(&["--output", file.to_str().unwrap(), &server.url(&self.path())]), &file)
     }
 
     /// Starts curl inside a network namespace: only the link delays it.
@@ -58,19 +51,20 @@ impl Role {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", namespace, "curl", "--silent", "--no-buffer", "--output"]);
         command.arg(&file).arg(server.url(&self.path()));
-        self.start(&command, &file)
+        self.start(server, &command, &file)
     }
 
     /// Starts a process that reads at `pace`.
     pub(crate) fn reader(self, server: &Server, directory: &Path, pace: ReadPace) -> SlowListener {
         let file = directory.join(self.name());
-        self.start(&reader_command(server.address, &self.path(), &file, pace), &file)
+        self.start(server, &reader_command(server.address, &self.path(), &file, pace), &file)
     }
 
     /// Starts it with priority: it reads when it is meant to, so that it has no lag that is only the load of the machine.
-    fn start(self, command: &Command, file: &Path) -> SlowListener {
+    fn start(self, server: &Server, command: &Command, file: &Path) -> SlowListener {
         SlowListener {
             role: self,
+            started: scrape::head(server.figures_address()),
             process: with_priority(command)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
@@ -88,6 +82,8 @@ impl Role {
 #[derive(Debug)]
 pub(crate) struct SlowListener {
     pub(crate) role: Role,
+    /// One past the number of the newest block when it was started.
+    started: u64,
     process: Child,
     take: SavedStream,
     reports: Vec<LagReport>,
@@ -105,6 +101,8 @@ pub(crate) struct Position {
     first: u64,
     next: u64,
     missing: u64,
+    /// The most lost blocks that it cannot know of.
+    unreported: u64,
 }
 
 /// A lag that the server reported between two looks at the true position.
@@ -160,7 +158,17 @@ impl SlowListener {
         let received = self.take.received();
         let (read, missing) = (received.numbers.len(), received.missing());
         let (first, next) = (received.first()?, received.next()?);
-        Some(Position { head, read, first, next, missing })
+        Some(Position { head, read, first, next, missing, unreported: self.max_unreported() })
+    }
+
+    /// Returns how many lost blocks it may not know of although it has received later ones: the policy `latest` replaces what comes before
+    /// the first one is taken, and samples do not tell that.
+    pub(crate) fn max_unreported(&mut self) -> u64 {
+        if self.role.overflow != "latest" || self.role.format.reports_gaps() {
+            return 0;
+        }
+        let first = self.take.received().first();
+        first.map_or(0, |first| first.saturating_sub(self.started))
     }
 
     /// Records the lag of its row, and compares the counts with its positions just before and just after.
@@ -174,7 +182,7 @@ impl SlowListener {
         assert!(count("delivered") >= before.read as u64, "{before:?}: {row}");
         let is_live = after.next + LIVE_BLOCKS > after.head;
         // On an overloaded machine a listener with the policy `latest` goes on losing blocks although it is live.
-        let lost = before.missing..=after.missing + self.role.max_unreported();
+        let lost = before.missing..=after.missing + after.unreported;
         self.settled |= is_live && lost.contains(&count("lost"));
     }
 

@@ -138,7 +138,7 @@ impl LagCheck {
         let offered = self.check_account(index, "closed");
         // Until it had left, which is a moment after it was disconnected.
         let head_after = scrape::head(self.address) as f64;
-        let max_unreported = self.slow[index].role.max_unreported() as f64;
+        let max_unreported = self.slow[index].max_unreported() as f64;
         let end = (self.slow[index].received().first().unwrap() + offered) as f64;
         let ends = head - MAX_ENCODER_LAG..=head_after + max_unreported;
         assert!(ends.contains(&end), "{name} was due blocks until {end}, but the end was within {ends:?}");
