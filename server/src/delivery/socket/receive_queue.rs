@@ -229,19 +229,21 @@ impl ReceiveQueue {
             || (is_wide && self.level.is_proven() && !self.are_tests_late());
         // It follows each opening of the window from the first late test on, although it counts from the twelfth on only.
         let of_late_tests = if is_dense { 0 } else { self.estimate(seen, before, packet_bytes, most) };
+        // Of a program that was never seen to read, what came while its kernel offered the first window is unread, too.
+        let of_unseen = if self.window.is_first() { acked } else { observed };
         let estimate = match self.proof.result() {
             Some(Reading::Late) if is_paged && self.proof.lates() > 0 => of_late_tests,
             // Each test since the last late one was prompt, although too few were for a proof. A small buffer's window finds its level
             // again after it was closed.
             Some(Reading::Late) if is_paged && !self.proof.is_half_closed() => 0,
             // A buffer with room for less than a packet is full.
-            _ if packet_bytes >= COPIED_BYTES && window < packet_bytes && !self.proof.has_prompt() => observed,
+            _ if packet_bytes >= COPIED_BYTES && window < packet_bytes && !self.proof.has_prompt() => of_unseen,
             // Of a program that was never seen to read, all may be unread, wherever its window stands.
             _ if is_dense && !self.proof.has_prompt() && self.proof.lates() >= self.min_unsettled_tests(window) => {
-                observed
+                of_unseen
             }
             _ if is_vague || !self.level.is_known() => 0,
-            _ if is_dense && is_late && !self.proof.has_prompt() => observed,
+            _ if is_dense && is_late && !self.proof.has_prompt() => of_unseen,
             _ if is_dense && (is_late || (self.level.is_proven() && !self.proof.has_resent())) => {
                 observed.min(self.level.since(acked))
             }

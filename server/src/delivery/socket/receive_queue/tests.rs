@@ -534,6 +534,25 @@ fn all_is_unread_if_nothing_was_ever_read_wherever_the_window_stands() {
     }
 }
 
+/// The first sixteen segments of a connection are acknowledged at once in any case, and the window stays the same for as long.
+#[test]
+fn what_comes_before_the_window_narrows_is_unread_too_if_nothing_was_ever_read() {
+    let mut dense = Dense(Connection::new(Dense::PACKET, Duration::from_millis(10)));
+    for packets in 1..=150 {
+        let came = packets * Dense::PACKET;
+        // As it was recorded.
+        let window = match came {
+            0..=15_100 => 70_656,
+            15_101..=61_500 => 69_632 - (came - 15_100) / 23_200 * 1024,
+            _ => 67_584_u64.saturating_sub((came - 61_500) * 4 / 5),
+        };
+        let seen = dense.packet(packets <= 16, window);
+        // Before, no acknowledgement is late.
+        let error = dense.error(seen, 0);
+        assert!(packets < 90 || error <= 2 * Dense::PACKET, "after {packets}: {seen:?}");
+    }
+}
+
 /// Over a path of 80 ms, a default buffer of samples that are never read is full before twelve tests are over.
 #[test]
 fn all_is_unread_if_the_window_closes_before_anything_could_be_tested() {
