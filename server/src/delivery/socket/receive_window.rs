@@ -187,7 +187,7 @@ mod tests {
     fn a_small_buffer_receives_more_samples_than_it_offers_before_anything_is_read() {
         let mut unread = ReceiveWindow::default();
         unread.observe(197_036, 12_571, 967, true);
-        // As they were recorded, of a program that has set a receive buffer of 16 KiB and reads nothing.
+        // As they were recorded but for the one before, of a program that has set a receive buffer of 16 KiB and reads nothing.
         for (acked, window) in [(201_689, 11_604), (220_062, 967), (221_029, 967), (221_996, 0)] {
             assert_eq!(unread.observe(acked, window, 967, true), acked - 197_036, "{acked} {window}");
         }

@@ -547,8 +547,8 @@ fn what_comes_before_the_window_narrows_is_unread_too_if_nothing_was_ever_read()
             _ => 67_584_u64.saturating_sub((came - 61_500) * 4 / 5),
         };
         let seen = dense.packet(packets <= 16, window);
-        // Before, no acknowledgement is late.
         let error = dense.error(seen, 0);
+        // Before, no acknowledgement is late.
         assert!(packets < 90 || error <= 2 * Dense::PACKET, "after {packets}: {seen:?}");
     }
 }
