@@ -142,7 +142,8 @@ const CASES: [Case; 26] = [
     wav("wav-frozen", FROZEN),
     wav("wav-back", BACK),
     wav("wav-never", NEVER),
-    loosely(wav("wav-half", HALF), 1.5, 4.5),
+    // Its window may show nothing for seconds, up to its whole receive buffer and as much again.
+    loosely(wav("wav-half", HALF), 3.0, 4.5),
     with_buffer(wav("wav-frozen-16k", FROZEN), 16_384),
     Case { rendition: Rendition::WebSocket, ..opus("websocket-frozen", FROZEN) },
     web_socket("websocket-opus-reads", READS),
@@ -235,7 +236,7 @@ fn the_reported_lag_over_tls_is_what_listeners_of_many_paces_have_counted() {
 /// bounds that are right, unless it answers pings.
 fn over_tls(case: &Case) -> Case {
     let reads_a_part = ["opus-half", "opus-nine-tenths", "wav-half"].contains(&case.name);
-    Case { error: if reads_a_part { 2.5 } else { case.error }, ..*case }
+    Case { error: if reads_a_part { case.error.max(2.5) } else { case.error }, ..*case }
 }
 
 /// The cases over a long path: what is on its way is late, too, and acknowledgements tell of what was read a while ago.

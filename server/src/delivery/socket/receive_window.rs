@@ -54,9 +54,11 @@ impl ReceiveWindow {
         self.has_opened = false;
     }
 
-    /// Returns whether it has narrowed ever since the connection began.
+    /// Returns whether it has narrowed ever since the connection began, by a fourth at least: a busy machine reads late at first, and must not
+    /// be accused for that.
     pub(super) fn is_first(&self) -> bool {
-        self.acked <= FIRST_WINDOW_BYTES && !self.has_opened
+        let has_narrowed = self.last <= self.widest - self.widest / 4;
+        self.acked <= FIRST_WINDOW_BYTES && !self.has_opened && has_narrowed
     }
 
     /// Returns how many bytes seem to be unread, after the listener's machine has acknowledged `acked` bytes and offered `window`.
