@@ -59,7 +59,6 @@ const TICKS: Paces = &[(0.0, Pace::All), (3.0, Pace::Every(Duration::from_millis
 const LONG_TICKS: Paces = &[(0.0, Pace::All), (3.0, Pace::Every(Duration::from_millis(500)))];
 
 /// A listener, and how well the server must know its lag.
-#[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
     rendition: Rendition,
@@ -142,8 +141,7 @@ const CASES: [Case; 26] = [
     wav("wav-frozen", FROZEN),
     wav("wav-back", BACK),
     wav("wav-never", NEVER),
-    // Its window may show nothing for seconds, up to its whole receive buffer and as much again.
-    loosely(wav("wav-half", HALF), 3.0, 4.5),
+    loosely(wav("wav-half", HALF), 1.5, 4.5),
     with_buffer(wav("wav-frozen-16k", FROZEN), 16_384),
     Case { rendition: Rendition::WebSocket, ..opus("websocket-frozen", FROZEN) },
     web_socket("websocket-opus-reads", READS),
@@ -153,7 +151,8 @@ const CASES: [Case; 26] = [
     loosely(web_socket("websocket-opus-nine-tenths", NINE_TENTHS), 0.35, 4.5),
 ];
 
-/// The cases that are tried over TLS, too. The long run tries all.
+/// The cases that are tried over TLS, too. The long run tries all, of which those at half pace fail now and then: over TLS, their lag is
+/// told up to two seconds too long or too short, with bounds that are right.
 const TLS_CASES: [&str; 6] =
     ["opus-never", "opus-frozen", "opus-frozen-16k", "wav-never", "wav-frozen", "wav-frozen-16k"];
 
@@ -227,16 +226,11 @@ fn the_reported_lag_is_what_listeners_of_many_paces_have_counted() {
 
 #[test]
 fn the_reported_lag_over_tls_is_what_listeners_of_many_paces_have_counted() {
-    let cases = CASES.iter().filter(|case| is_soak() || TLS_CASES.contains(&case.name));
-    let cases: Vec<_> = cases.map(over_tls).collect();
-    compare(&tls::flags(), None, &cases.iter().collect::<Vec<_>>());
-}
-
-/// Returns a case as it is known over TLS: the lag of a program that reads a part is told up to two seconds too long or too short, with
-/// bounds that are right, unless it answers pings.
-fn over_tls(case: &Case) -> Case {
-    let reads_a_part = ["opus-half", "opus-nine-tenths", "wav-half"].contains(&case.name);
-    Case { error: if reads_a_part { case.error.max(2.5) } else { case.error }, ..*case }
+    compare(
+        &tls::flags(),
+        None,
+        &CASES.iter().filter(|case| is_soak() || TLS_CASES.contains(&case.name)).collect::<Vec<_>>(),
+    );
 }
 
 /// The cases over a long path: what is on its way is late, too, and acknowledgements tell of what was read a while ago.
