@@ -21,6 +21,7 @@ use crate::delivery::own_histograms::{Measure, OwnHistograms};
 use crate::delivery::progress::Progress;
 use crate::delivery::remote::{Client, Remote};
 use crate::delivery::socket::in_flight::{InFlight, Reached};
+use crate::delivery::socket::receive_window::DENSE_BYTES_PER_SECOND;
 use crate::delivery::socket::silence::{GONE_TIMEOUT, Silence};
 use crate::delivery::socket::tcp_info;
 use crate::delivery::standing::{Decision, Limits, Standing};
@@ -35,9 +36,6 @@ use crate::rendition::packet_log::PacketLog;
 const LOOK_BYTES: u64 = 8192;
 /// And after so much time.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// From this rate on, the kernel is asked at each packet. The receive window of a listener that gets samples as they are can be
-/// understood if each change of it is seen; in compressed sound, the window shows next to nothing.
-const DENSE_BYTES_PER_SECOND: u64 = 50_000;
 /// How often a listener that is held, because too much waits below its ring, gets a single packet. Its acknowledgement
 /// shows whether the listener reads again: a receive window that was never half closed says nothing by itself.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);

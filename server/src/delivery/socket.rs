@@ -6,6 +6,6 @@ pub mod options;
 mod ping;
 mod read_proof;
 mod receive_queue;
-mod receive_window;
+pub(crate) mod receive_window;
 pub mod silence;
 pub mod tcp_info;

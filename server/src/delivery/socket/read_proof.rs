@@ -23,7 +23,8 @@ use aircheck_engine::Timestamp;
 
 use crate::delivery::socket::hold::{HOLD, Holds, MIN_INTERVAL, Wait};
 use crate::delivery::socket::receive_window::{
-    CHANGE_BYTES, COPIED_BYTES, DEFAULT_BUFFER_BYTES, LARGE_WINDOW_BYTES, MIN_DEFAULT_WINDOW_BYTES,
+    CHANGE_BYTES, COPIED_BYTES, DEFAULT_BUFFER_BYTES, DENSE_BYTES_PER_SECOND, LARGE_WINDOW_BYTES,
+    MIN_DEFAULT_WINDOW_BYTES,
 };
 use crate::delivery::socket::tcp_info::TcpInfo;
 
@@ -260,6 +261,12 @@ impl ReadProof {
     pub(super) fn is_paged(&self) -> bool {
         let were_held = self.holds.is_live() && self.lates >= MIN_HELD_TESTS;
         self.holds.is_holding() || were_held || self.interval() >= HOLD
+    }
+
+    /// Returns whether these pages of about `page_bytes` are those of samples, so many that each change of the window shows something.
+    pub(super) fn has_dense_pages(&self, page_bytes: u64) -> bool {
+        let bytes = DENSE_BYTES_PER_SECOND as f64 * self.interval().as_secs_f64();
+        !self.holds.is_holding() && page_bytes as f64 >= bytes
     }
 
     /// Returns how the next packets are to wait, so that one write of them is a test, and another one than the test before.

@@ -6,8 +6,9 @@
 //! - The lower bound is what the window shows ([`ReceiveWindow`]), less all that narrows a window for other reasons.
 //! - The estimate follows the lower bound, until tests are late. If the window then narrows as it does for a program that reads
 //!   nothing, it is all that came since the first late one. If the window opens now and then, the program reads, and how wide it
-//!   opens shows how much is left.
+//!   opens shows how much is left ([`Drain`] for samples).
 
+mod drain;
 mod level;
 mod segment_size;
 
@@ -21,6 +22,7 @@ use crate::delivery::socket::receive_window::{
     CHANGE_BYTES, COPIED_BYTES, DEFAULT_BUFFER_BYTES, LARGE_WINDOW_BYTES, ReceiveWindow,
 };
 use crate::delivery::socket::tcp_info::TcpInfo;
+use drain::Drain;
 use level::Level;
 use segment_size::SegmentSize;
 
@@ -78,6 +80,7 @@ pub(super) struct ReceiveQueue {
     pings: Option<Box<Pings>>,
     window: ReceiveWindow,
     level: Level,
+    drain: Drain,
     segment_size: SegmentSize,
     /// The window when everything had been read, or when it opened since.
     open: u32,
@@ -134,21 +137,21 @@ impl ReceiveQueue {
         let has_proof = self.proof.judge(socket, now);
         let most = acked.saturating_sub(self.proof.proven());
         if let Some(window) = socket.window_bytes {
-            self.follow(acked, window, before.1, packet_bytes, has_proof);
+            self.follow(acked, window, before.1, packet_bytes, has_proof, now);
         }
         let by_pings = self.pings.as_mut().and_then(|pings| pings.unread(acked, most, socket.has_input, now));
         match (by_pings, socket.window_bytes) {
             (Some(estimate), _) => Unread { least: 0, estimate, most },
             (None, None) => Unread { least: 0, estimate: 0, most },
             (None, Some(window)) => {
-                let unread = self.unread((acked, window), before, packet_bytes, most);
+                let unread = self.unread((acked, window), before, packet_bytes, most, now);
                 if self.proof.may_have_lost_window(socket) { Unread { least: 0, ..unread } } else { unread }
             }
         }
     }
 
     /// Follows the window from the one `before`, and since when acknowledgements come late.
-    fn follow(&mut self, acked: u64, window: u64, before: u64, packet_bytes: u64, has_proof: bool) {
+    fn follow(&mut self, acked: u64, window: u64, before: u64, packet_bytes: u64, has_proof: bool, now: Timestamp) {
         if has_proof {
             (self.open, self.raised) = (window as u32, window as u32);
             self.window.settle(acked, window);
@@ -197,8 +200,12 @@ impl ReceiveQueue {
             self.level.open(acked);
         }
         let was_at_level = self.level.is_at(before);
+        if self.is_dense(packet_bytes) && !self.is_small() {
+            self.drain.follow((acked, window), before, packet_bytes, now);
+        }
         if has_proof {
             self.level.prove(acked, window);
+            self.drain.settle(acked, window, now);
             self.proof.settle();
         } else if self.level.follow(acked, window, before) {
             // Nothing is missing from a level.
@@ -207,6 +214,7 @@ impl ReceiveQueue {
                 late.narrows_from = acked;
             }
             self.window.settle(acked, window);
+            self.drain.settle(acked, window, now);
             self.proof.settle();
         } else if was_at_level && !self.level.is_at(window) {
             self.level.leave(acked, window, packet_bytes);
@@ -215,13 +223,14 @@ impl ReceiveQueue {
 
     /// Returns what is unread of the `most` bytes since the last proof, by the acknowledged bytes and the window at this look and at the
     /// one `before`.
-    fn unread(&mut self, seen: (u64, u64), before: (u64, u64), packet_bytes: u64, most: u64) -> Unread {
+    fn unread(&mut self, seen: (u64, u64), before: (u64, u64), packet_bytes: u64, most: u64, now: Timestamp) -> Unread {
         let (acked, window) = seen;
         let is_small = self.is_small();
         let observed = self.window.observe(acked, window, packet_bytes, is_small);
         let least = self.least(window, packet_bytes).min(most);
         let is_late = self.are_tests_late() || self.level.is_far(window);
-        let (is_paged, is_dense) = (self.proof.is_paged(), self.is_dense(packet_bytes));
+        let is_dense = self.is_dense(packet_bytes);
+        let is_paged = self.proof.is_paged() && !is_dense;
         // A kernel takes back what it offered beyond its default during a burst, with nothing unread, so tests must tell.
         let is_wide = window.max(self.level.window()) > DEFAULT_BUFFER_BYTES;
         self.proof.suspect(is_wide && is_dense && observed > 0);
@@ -232,11 +241,17 @@ impl ReceiveQueue {
         let of_late_tests = if is_dense { 0 } else { self.estimate(seen, before, packet_bytes, most) };
         // Of a program that was never seen to read, what came while its kernel offered the first window is unread, too.
         let of_unseen = if self.window.is_first() { acked } else { observed };
-        let estimate = match self.proof.result() {
-            Some(Reading::Late) if is_paged && self.proof.lates() > 0 => of_late_tests,
+        // What the window of samples lacks counts if tests are late, or if everything was read at its level.
+        let counts = is_dense && (is_late || (self.level.is_proven() && !self.proof.has_resent()));
+        let is_drained = is_dense && (self.drain.was_full() || (counts && !is_vague));
+        let of_slow = if is_drained { self.drain.unread(acked, packet_bytes, now) } else { None };
+        let estimate = match (of_slow, self.proof.result()) {
+            // Its window has opened below its level.
+            (Some(unread), _) => unread,
+            (_, Some(Reading::Late)) if is_paged && self.proof.lates() > 0 => of_late_tests,
             // Each test since the last late one was prompt, although too few were for a proof. A small buffer's window finds its level
             // again after it was closed.
-            Some(Reading::Late) if is_paged && !self.proof.is_half_closed() => 0,
+            (_, Some(Reading::Late)) if is_paged && !self.proof.is_half_closed() => 0,
             // A buffer with room for less than a packet is full.
             _ if packet_bytes >= COPIED_BYTES && window < packet_bytes && !self.proof.has_prompt() => of_unseen,
             // Of a program that was never seen to read, all may be unread, wherever its window stands.
@@ -245,13 +260,11 @@ impl ReceiveQueue {
             }
             _ if is_vague || !self.level.is_known() => 0,
             _ if is_dense && is_late && !self.proof.has_prompt() => of_unseen,
-            _ if is_dense && (is_late || (self.level.is_proven() && !self.proof.has_resent())) => {
-                observed.min(self.level.since(acked))
-            }
+            _ if counts => observed.min(self.level.since(acked)),
             // There was no test since then, because a small buffer is soon half full.
-            Some(Reading::Prompt) if is_small && self.proof.is_half_closed() => observed,
+            (_, Some(Reading::Prompt)) if is_small && self.proof.is_half_closed() => observed,
             // It had read everything a moment ago.
-            Some(Reading::Prompt) => 0,
+            (_, Some(Reading::Prompt)) => 0,
             // A window wanders by half, in short packets that are read at intervals.
             _ if is_late && (packet_bytes >= COPIED_BYTES || self.level.is_closing(window)) => {
                 self.level.unread(acked, window)
@@ -286,7 +299,7 @@ impl ReceiveQueue {
 
     /// Returns whether each packet shows in the window.
     fn is_dense(&self, packet_bytes: u64) -> bool {
-        packet_bytes >= COPIED_BYTES && !self.proof.is_paged()
+        packet_bytes >= COPIED_BYTES && (!self.proof.is_paged() || self.proof.has_dense_pages(packet_bytes))
     }
 
     /// Returns the least that can be unread by what is missing from the window.

@@ -5,6 +5,9 @@
 //! that reads nothing narrows by 0.5 to 1 byte for each byte that comes, if its segments are longer than that unit, and not at all if
 //! they are shorter. When it is closed, the buffer is full.
 
+/// From this rate on, the kernel is asked at each packet. The receive window of a listener that gets samples as they are can be
+/// understood if each change of it is seen; in compressed sound, the window shows next to nothing.
+pub(crate) const DENSE_BYTES_PER_SECOND: u64 = 50_000;
 /// Windows of Linux come in steps of up to 1 KiB. One that opens or narrows by so much shows something; by less, it is the same.
 pub(super) const CHANGE_BYTES: u64 = 2048;
 /// A window of this width is that of a program that has set a buffer of megabytes. It may widen for minutes while nothing is read.
@@ -145,6 +148,21 @@ mod tests {
         }
         // It reads everything, and its window is wider than ever.
         assert_eq!(observe(&mut unread, 561_664, 650_240), 0);
+    }
+
+    #[test]
+    fn what_a_busy_machine_reads_late_at_the_start_is_not_all_that_came() {
+        let mut unread = ReceiveWindow::default();
+        observe(&mut unread, 0, 65_536);
+        // The window has narrowed, but as that of a program that begins to read a moment later.
+        observe(&mut unread, 15_000, 52_000);
+        assert!(!unread.is_first());
+        observe(&mut unread, 24_000, 49_000);
+        assert!(unread.is_first());
+        // It opens, so the program reads.
+        observe(&mut unread, 26_000, 52_000);
+        observe(&mut unread, 30_000, 46_000);
+        assert!(!unread.is_first());
     }
 
     #[test]

@@ -306,7 +306,7 @@ macro_rules! trace {
 
 /// Recorded on Linux 6.18 at both ends, the paths through a relay in user space. Programs read everything for four seconds, and then
 /// what the name says.
-const TRACES: [Trace; 21] = [
+const TRACES: [Trace; 25] = [
     trace!("opus-freezes", 12_440, Some((4, 2))),
     trace!("opus-80ms-freezes", 12_440, Some((4, 2))),
     trace!("opus-80ms-loss-freezes", 12_440, Some((4, 6))),
@@ -341,6 +341,12 @@ const TRACES: [Trace; 21] = [
     trace!("opus-ethernet-16kb-comes-back", 12_440, None),
     // The same, but its window has opened further than before at once.
     trace!("opus-ethernet-16kb-reads-again", 12_440, None),
+    // The buffer is full after six seconds, and then grows.
+    trace!("wav-half", 96_700, Some((2, 3))),
+    trace!("wav-nine-tenths", 96_700, Some((1, 1))),
+    // Each packet has a piece of memory of its own until it is read.
+    trace!("wav-stereo-half-comes-back", 192_700, Some((1, 2))),
+    trace!("wav-pages-freezes", 96_160, Some((1, 1))),
 ];
 /// A program's own time of its reads is known to so many thousandths of a second.
 const CLOCK_MILLIS: u64 = 60;
