@@ -141,7 +141,7 @@ const CASES: [Case; 26] = [
     wav("wav-frozen", FROZEN),
     wav("wav-back", BACK),
     wav("wav-never", NEVER),
-    loosely(wav("wav-half", HALF), 1.5, 4.5),
+    loosely(wav("wav-half", HALF), 0.75, 1.5),
     with_buffer(wav("wav-frozen-16k", FROZEN), 16_384),
     Case { rendition: Rendition::WebSocket, ..opus("websocket-frozen", FROZEN) },
     web_socket("websocket-opus-reads", READS),
