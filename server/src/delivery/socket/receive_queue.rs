@@ -244,7 +244,7 @@ impl ReceiveQueue {
         // What the window of samples lacks counts if tests are late, or if everything was read at its level.
         let counts = is_dense && (is_late || (self.level.is_proven() && !self.proof.has_resent()));
         let is_drained = is_dense && (self.drain.was_full() || (counts && !is_vague));
-        let of_slow = if is_drained { self.drain.unread(acked, packet_bytes, now) } else { None };
+        let of_slow = if is_drained { self.drain.unread(seen, packet_bytes, now) } else { None };
         let estimate = match (of_slow, self.proof.result()) {
             // Its window has opened below its level.
             (Some(unread), _) => unread,

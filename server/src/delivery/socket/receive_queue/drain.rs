@@ -4,7 +4,7 @@
 
 use aircheck_engine::Timestamp;
 
-use super::{CHANGE_BYTES, MERGED_PACKETS};
+use super::{CHANGE_BYTES, MERGED_PACKETS, is_narrowing};
 
 /// Unread bytes of a default buffer whose window lacks everything, after an opening. With this figure, of traces over loopback with packets
 /// of 967, 1934 and 4808 bytes, at windows of 71,680, 91,136 and 107,520 bytes at their level, programs that read half to nine tenths were
@@ -20,7 +20,7 @@ const EMPTIED_FACTOR: u64 = 2;
 const MIN_OPENINGS: u8 = 4;
 /// What comes is read, in the long run, so the pace of a program with a full buffer is that of what comes, over so many seconds.
 const PACE_SECONDS: f64 = 5.0;
-/// A piece that takes so many times as long as the program's pace allows is not being read.
+/// A piece that takes so many times as long as the program's pace allows is not being read, if the window narrows by what comes.
 const OVERDUE: f64 = 1.3;
 
 /// How a program drains the queue, from when everything was read on.
@@ -40,6 +40,8 @@ struct Slow {
     /// The bytes that had been acknowledged when the window last opened, or when bytes last came since the buffer was full, and when that was.
     acked: u64,
     at: Timestamp,
+    /// The window then.
+    window: u32,
     /// The bytes that were unread then.
     unread: f64,
     /// The bytes that it reads in a second.
@@ -78,11 +80,11 @@ impl Drain {
         }
         if window >= level {
             (self.left, self.slow) = ((acked, now), None);
-        } else if window >= before + CHANGE_BYTES {
+        } else if window > before {
             self.slow = Some(Box::new(self.opened(acked, window, now)));
         }
         if window < packet_bytes.max(level / CLOSED_PART)
-            && let Some(unread) = self.unread(acked, packet_bytes, now)
+            && let Some(unread) = self.unread(seen, packet_bytes, now)
             && let Some(slow) = &mut self.slow
         {
             let full = Full { widest: 0, wide_from: acked, openings: 0 };
@@ -98,7 +100,7 @@ impl Drain {
         let unread = ((level - window) * FULL_BYTES.max(level) / level).min(came);
         let seconds = now.since(left_at).as_secs_f64();
         let pace = if seconds > 0.0 { (came - unread) as f64 / seconds } else { 0.0 };
-        Slow { acked, at: now, unread: unread as f64, pace, full: None }
+        Slow { acked, at: now, window: window as u32, unread: unread as f64, pace, full: None }
     }
 
     /// Returns whether the buffer of a slow program was full, so that its window says little from then on.
@@ -107,16 +109,18 @@ impl Drain {
     }
 
     /// Returns how many bytes are unread; `None` if the window has not opened below its level.
-    pub(super) fn unread(&self, acked: u64, packet_bytes: u64, now: Timestamp) -> Option<u64> {
-        let slow = self.slow.as_ref()?;
-        let came = (acked - slow.acked) as f64;
+    pub(super) fn unread(&self, seen: (u64, u64), packet_bytes: u64, now: Timestamp) -> Option<u64> {
+        let (slow, (acked, window)) = (self.slow.as_ref()?, seen);
+        let came = acked - slow.acked;
         let read = slow.pace * now.since(slow.at).as_secs_f64();
         let piece = (MERGED_PACKETS * packet_bytes) as f64;
+        let is_frozen = read > piece * OVERDUE && is_narrowing(u64::from(slow.window).saturating_sub(window), came);
+        let came = came as f64;
         let unread = match slow.full {
             // It may have stopped to read, too.
             Some(_) if read > slow.unread * OVERDUE => slow.unread,
             Some(_) => (slow.unread - read).max(slow.unread / 2.0),
-            None if read > piece * OVERDUE => slow.unread + came - piece / 2.0,
+            None if is_frozen => slow.unread + came - piece / 2.0,
             None => slow.unread + came - read,
         };
         Some(unread.max(0.0) as u64)
@@ -201,7 +205,7 @@ mod tests {
                 self.window = self.window.max(free);
             }
             self.drain.follow((self.acked, self.window), before, PACKET, self.now);
-            let unread = self.drain.unread(self.acked, PACKET, self.now)?;
+            let unread = self.drain.unread((self.acked, self.window), PACKET, self.now)?;
             Some(unread as i64 - (self.acked - self.read) as i64)
         }
 

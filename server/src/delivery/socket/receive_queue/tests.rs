@@ -343,6 +343,7 @@ const TRACES: [Trace; 25] = [
     trace!("opus-ethernet-16kb-reads-again", 12_440, None),
     // The buffer is full after six seconds, and then grows.
     trace!("wav-half", 96_700, Some((2, 3))),
+    // The first 60 KB hardly narrow the window, which then opens by 1 KiB at a time.
     trace!("wav-nine-tenths", 96_700, Some((1, 1))),
     // Each packet has a piece of memory of its own until it is read.
     trace!("wav-stereo-half-comes-back", 192_700, Some((1, 2))),
