@@ -12,6 +12,9 @@ use super::{CHANGE_BYTES, MERGED_PACKETS, is_narrowing};
 const FULL_BYTES: u64 = 124_000;
 /// Linux closes a window that is narrower than this part of the widest (`__tcp_select_window`).
 const CLOSED_PART: u64 = 16;
+/// A program is slow if at least so many packets, and this part of what came, are unread. The windows of others are below their level, too.
+const MIN_PACKETS: u64 = 2;
+const SLOW_PART: u64 = 20;
 /// A window that stays within this part of its width has not narrowed.
 const STEADY_PART: u64 = 16;
 /// A program that opens its window to so many times its level has read everything at once.
@@ -81,26 +84,38 @@ impl Drain {
         if window >= level {
             (self.left, self.slow) = ((acked, now), None);
         } else if window > before {
-            self.slow = Some(Box::new(self.opened(acked, window, now)));
+            self.slow = self.opened(seen, packet_bytes, now).map(Box::new);
         }
         if window < packet_bytes.max(level / CLOSED_PART)
             && let Some(unread) = self.unread(seen, packet_bytes, now)
-            && let Some(slow) = &mut self.slow
         {
+            // Whatever its pace was, a closed window shows that its buffer is full.
+            let unread = unread.max(self.missing(window) / 2) as f64;
             let full = Full { widest: 0, wide_from: acked, openings: 0 };
-            (slow.acked, slow.at, slow.unread, slow.full) = (acked, now, unread as f64, Some(full));
+            if let Some(slow) = &mut self.slow {
+                (slow.acked, slow.at, slow.unread, slow.full) = (acked, now, unread, Some(full));
+            }
         }
     }
 
-    /// Returns what an opening of the window below its level shows.
-    fn opened(&self, acked: u64, window: u64, now: Timestamp) -> Slow {
+    /// Returns how many bytes are unread by what is missing from a window that has just opened.
+    fn missing(&self, window: u64) -> u64 {
         let level = u64::from(self.level);
-        let (left_acked, left_at) = self.left;
+        level.saturating_sub(window) * FULL_BYTES.max(level) / level
+    }
+
+    /// Returns what an opening of the window below its level shows; `None` if it may be that of a program that reads everything.
+    fn opened(&self, seen: (u64, u64), packet_bytes: u64, now: Timestamp) -> Option<Slow> {
+        let ((acked, window), (left_acked, left_at)) = (seen, self.left);
         let came = acked - left_acked;
-        let unread = ((level - window) * FULL_BYTES.max(level) / level).min(came);
+        let unread = self.missing(window).min(came);
+        let is_slow = unread >= MIN_PACKETS * packet_bytes && unread * SLOW_PART >= came;
         let seconds = now.since(left_at).as_secs_f64();
-        let pace = if seconds > 0.0 { (came - unread) as f64 / seconds } else { 0.0 };
-        Slow { acked, at: now, window: window as u32, unread: unread as f64, pace, full: None }
+        if !is_slow || seconds <= 0.0 {
+            return None;
+        }
+        let (unread, pace) = (unread as f64, (came - unread) as f64 / seconds);
+        Some(Slow { acked, at: now, window: window as u32, unread, pace, full: None })
     }
 
     /// Returns whether the buffer of a slow program was full, so that its window says little from then on.
@@ -260,6 +275,37 @@ mod tests {
         }
         let error = machine.take(0).unwrap();
         assert!(error.unsigned_abs() <= FULL_BYTES / 3, "{error}");
+    }
+
+    #[test]
+    fn a_closed_window_shows_a_full_buffer_whatever_the_pace_was() {
+        const LARGE_PACKET: u64 = 10_000;
+        let (mut drain, mut now) = (Drain::default(), Timestamp::from_nanos(1 << 40));
+        drain.settle(0, LEVEL, now);
+        let (mut acked, mut window) = (200_000, LEVEL - 30_000);
+        now = now + 20 * INTERVAL;
+        drain.follow((acked, window), window - 10_000, LARGE_PACKET, now);
+        let unread = drain.unread((acked, window), LARGE_PACKET, now).unwrap();
+        assert!((30_000..50_000).contains(&unread), "{unread}");
+        // It stops to read, and the buffer is full before the next piece is overdue.
+        while window >= LARGE_PACKET {
+            (acked, window, now) = (acked + LARGE_PACKET, window - LARGE_PACKET, now + INTERVAL);
+            drain.follow((acked, window), window + LARGE_PACKET, LARGE_PACKET, now);
+        }
+        let unread = drain.unread((acked, window), LARGE_PACKET, now).unwrap();
+        assert!(drain.was_full() && unread >= 60_000, "{unread}");
+    }
+
+    #[test]
+    fn a_window_a_little_below_its_level_is_not_that_of_a_slow_program() {
+        let (mut drain, mut now) = (Drain::default(), Timestamp::from_nanos(1 << 40));
+        drain.settle(0, LEVEL, now);
+        for packets in 1..100 {
+            now = now + INTERVAL;
+            let seen = (packets * PACKET, LEVEL - 2048 + 1024 * (packets % 2));
+            drain.follow(seen, LEVEL - 2048, PACKET, now);
+            assert_eq!(drain.unread(seen, PACKET, now), None);
+        }
     }
 
     #[test]

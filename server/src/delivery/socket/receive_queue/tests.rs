@@ -306,7 +306,7 @@ macro_rules! trace {
 
 /// Recorded on Linux 6.18 at both ends, the paths through a relay in user space. Programs read everything for four seconds, and then
 /// what the name says.
-const TRACES: [Trace; 25] = [
+const TRACES: [Trace; 26] = [
     trace!("opus-freezes", 12_440, Some((4, 2))),
     trace!("opus-80ms-freezes", 12_440, Some((4, 2))),
     trace!("opus-80ms-loss-freezes", 12_440, Some((4, 6))),
@@ -343,8 +343,9 @@ const TRACES: [Trace; 25] = [
     trace!("opus-ethernet-16kb-reads-again", 12_440, None),
     // The buffer is full after six seconds, and then grows.
     trace!("wav-half", 96_700, Some((2, 3))),
-    // The first 60 KB hardly narrow the window, which then opens by 1 KiB at a time.
     trace!("wav-nine-tenths", 96_700, Some((1, 1))),
+    // The first 60 KB hardly narrow the window, as in a program that reads nothing, and it then opens by 1 KiB at a time.
+    trace!("wav-nine-tenths-each-50ms", 96_700, Some((1, 8))),
     // Each packet has a piece of memory of its own until it is read.
     trace!("wav-stereo-half-comes-back", 192_700, Some((1, 2))),
     trace!("wav-pages-freezes", 96_160, Some((1, 1))),
