@@ -4,7 +4,7 @@
 
 use aircheck_engine::Timestamp;
 
-use super::{CHANGE_BYTES, MERGED_PACKETS, is_narrowing};
+use super::{CHANGE_BYTES, DEFAULT_BUFFER_BYTES, MERGED_PACKETS, is_narrowing};
 
 /// Unread bytes of a default buffer whose window lacks everything, after an opening. With this figure, of traces over loopback with packets
 /// of 967, 1934 and 4808 bytes, at windows of 71,680, 91,136 and 107,520 bytes at their level, programs that read half to nine tenths were
@@ -72,6 +72,10 @@ impl Drain {
     /// Follows the acknowledged bytes and the window that were `seen` from the window `before` on. Packets have about `packet_bytes`.
     pub(super) fn follow(&mut self, seen: (u64, u64), before: u64, packet_bytes: u64, now: Timestamp) {
         let ((acked, window), level) = (seen, u64::from(self.level));
+        // A kernel takes back what it offered beyond its default, with nothing unread.
+        if level == 0 || level > DEFAULT_BUFFER_BYTES {
+            return;
+        }
         if let Some(slow) = &mut self.slow
             && let Some(full) = &mut slow.full
         {
@@ -305,6 +309,18 @@ mod tests {
             let seen = (packets * PACKET, LEVEL - 2048 + 1024 * (packets % 2));
             drain.follow(seen, LEVEL - 2048, PACKET, now);
             assert_eq!(drain.unread(seen, PACKET, now), None);
+        }
+    }
+
+    #[test]
+    fn a_wide_window_that_is_taken_back_is_not_that_of_a_slow_program() {
+        const WIDE: u64 = 280_000;
+        let (mut drain, now) = (Drain::default(), Timestamp::from_nanos(1 << 40));
+        drain.settle(0, WIDE, now);
+        for packets in 1..60 {
+            let window = WIDE - packets * PACKET;
+            drain.follow((packets * PACKET, window), window - 1024, PACKET, now + INTERVAL * packets as u32);
+            assert!(drain.unread((packets * PACKET, window), PACKET, now + INTERVAL * packets as u32).is_none());
         }
     }
 
