@@ -454,7 +454,9 @@ fn programs_that_read_everything_are_never_accused() {
                 }
             }
         }
-        println!("{looks} looks at {count} programs that read {source}, {seen:?}");
+        println!(
+            "{looks} looks at {count} programs that read {source}, {seen:?}; false accusations so far: {accused:#?}"
+        );
         if is_soak() {
             let limited = server.row_when(&format!("curl {}", LIMITED.replace(['?', '='], " ")), |_| true);
             assert!(
