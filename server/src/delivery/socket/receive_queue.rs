@@ -261,6 +261,8 @@ impl ReceiveQueue {
             _ if is_vague || !self.level.is_known() => 0,
             _ if is_dense && is_late && !self.proof.has_prompt() => of_unseen,
             _ if counts => observed.min(self.level.since(acked)),
+            // Nothing can be tested while it is closed.
+            (_, None) if is_paged && is_late && window < packet_bytes => of_late_tests,
             // There was no test since then, because a small buffer is soon half full.
             (_, Some(Reading::Prompt)) if is_small && self.proof.is_half_closed() => observed,
             // It had read everything a moment ago.
