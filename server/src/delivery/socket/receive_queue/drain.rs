@@ -2,6 +2,8 @@
 //! packets at once, when the last of them is read, and the window opens by as much. What it lacks then is what is unread. In between, the
 //! program is taken to read on at its pace. Once the buffer was full, all that is known is what comes and that pace.
 
+use std::time::Duration;
+
 use aircheck_engine::Timestamp;
 
 use super::{CHANGE_BYTES, DEFAULT_BUFFER_BYTES, MERGED_PACKETS, is_narrowing};
@@ -21,8 +23,10 @@ const STEADY_PART: u64 = 16;
 const EMPTIED_FACTOR: u64 = 2;
 /// One that opens it up to its level so many times in a row has read everything each time.
 const MIN_OPENINGS: u8 = 4;
-/// What comes is read, in the long run, so the pace of a program with a full buffer is that of what comes, over so many seconds.
-const PACE_SECONDS: f64 = 5.0;
+/// What comes is read, in the long run, so the pace of a program with a full buffer is that of what has come since then, over so many
+/// seconds at the least and at the most. Over paths of 20 ms and more, a buffer holds less than [`FULL_BYTES`], so the pace before is too slow.
+const MIN_PACE_SECONDS: f64 = 0.5;
+const MAX_PACE_SECONDS: f64 = 5.0;
 /// A piece that takes so many times as long as the program's pace allows is not being read, if the window narrows by what comes.
 const OVERDUE: f64 = 1.3;
 
@@ -61,6 +65,8 @@ struct Full {
     wide_from: u64,
     /// How many times in a row it has opened up to its level.
     openings: u8,
+    /// When the buffer was full.
+    at: Timestamp,
 }
 
 impl Drain {
@@ -80,7 +86,8 @@ impl Drain {
             && let Some(full) = &mut slow.full
         {
             if !full.is_emptied(seen, before, level) {
-                slow.take(acked, now);
+                let full_for = now.since(full.at);
+                slow.take(acked, full_for, now);
                 return;
             }
             self.slow = None;
@@ -95,7 +102,7 @@ impl Drain {
         {
             // Whatever its pace was, a closed window shows that its buffer is full.
             let unread = unread.max(self.missing(window) / 2) as f64;
-            let full = Full { widest: 0, wide_from: acked, openings: 0 };
+            let full = Full { widest: 0, wide_from: acked, openings: 0, at: now };
             if let Some(slow) = &mut self.slow {
                 (slow.acked, slow.at, slow.unread, slow.full) = (acked, now, unread, Some(full));
             }
@@ -147,15 +154,16 @@ impl Drain {
 }
 
 impl Slow {
-    /// Takes what has come into a buffer that was full.
-    fn take(&mut self, acked: u64, now: Timestamp) {
+    /// Takes what has come into a buffer that was full for the first time `full_for` ago.
+    fn take(&mut self, acked: u64, full_for: Duration, now: Timestamp) {
         if acked == self.acked {
             return;
         }
         let seconds = now.since(self.at).as_secs_f64();
         let more = (acked - self.acked) as f64 - self.pace * seconds;
+        let span = full_for.as_secs_f64().clamp(MIN_PACE_SECONDS, MAX_PACE_SECONDS).max(seconds);
         self.unread = (self.unread + more).max(0.0);
-        self.pace = (self.pace + more / PACE_SECONDS.max(seconds)).max(0.0);
+        self.pace = (self.pace + more / span).max(0.0);
         (self.acked, self.at) = (acked, now);
     }
 }
@@ -179,8 +187,6 @@ impl Full {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const PACKET: u64 = 1934;
@@ -196,6 +202,8 @@ mod tests {
         acked: u64,
         read: u64,
         window: u64,
+        /// Unread bytes that close its window.
+        full_bytes: u64,
     }
 
     impl Machine {
@@ -203,7 +211,7 @@ mod tests {
             let now = Timestamp::from_nanos(1 << 40);
             let mut drain = Drain::default();
             drain.settle(0, LEVEL, now);
-            Self { drain, now, acked: 0, read: 0, window: LEVEL }
+            Self { drain, now, acked: 0, read: 0, window: LEVEL, full_bytes: FULL_BYTES }
         }
 
         /// Takes a packet, unless its window is closed, and lets the program read so many bytes. Returns by how many bytes more than are unread
@@ -218,7 +226,7 @@ mod tests {
             self.read = (self.read + bytes).min(self.acked);
             let freed = if self.read == self.acked { self.read } else { self.read / PIECE * PIECE };
             let kept = self.acked - freed;
-            let free = LEVEL.saturating_sub(kept * LEVEL / FULL_BYTES);
+            let free = LEVEL.saturating_sub(kept * LEVEL / self.full_bytes);
             if free >= LEVEL / CLOSED_PART {
                 // It takes back nothing that it has offered.
                 self.window = self.window.max(free);
@@ -279,6 +287,17 @@ mod tests {
         }
         let error = machine.take(0).unwrap();
         assert!(error.unsigned_abs() <= FULL_BYTES / 3, "{error}");
+    }
+
+    #[test]
+    fn a_full_buffer_that_holds_less_than_was_thought_is_not_taken_to_grow() {
+        let mut machine = Machine { full_bytes: FULL_BYTES / 2, ..Machine::new() };
+        machine.slow_down(PACKET / 2);
+        while !machine.drain.was_full() {
+            machine.take(PACKET / 2);
+        }
+        let (least, most) = machine.errors(2000, PACKET / 2);
+        assert!(least >= 0 && most <= FULL_BYTES as i64 * 5 / 4, "{least} to {most}");
     }
 
     #[test]
