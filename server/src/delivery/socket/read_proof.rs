@@ -28,8 +28,9 @@ use crate::delivery::socket::receive_window::{
 };
 use crate::delivery::socket::tcp_info::TcpInfo;
 
-/// After a longer pause, the far kernel acknowledges at once: its retransmission timeout is 200 ms or more. The pause may also be that of a
-/// path on which others have filled the queue, which shows in the acknowledgements.
+/// After a pause of this and a round trip, the far kernel acknowledges at once: its retransmission timeout is 200 ms more than its smoothed
+/// round trip, or longer (`__tcp_set_rto`). The pause may also be that of a path on which others have filled the queue, which shows in the
+/// acknowledgements.
 const MAX_TEST_GAP: Duration = Duration::from_millis(180);
 /// The longest gap between two writes that counts for their interval, in intervals.
 const MAX_LONGER_GAP: u32 = 2;
@@ -244,7 +245,7 @@ impl ReadProof {
     /// Returns whether the far window may be wider than this kernel knows: what says so was lost, and the next probe of a closed window, which
     /// may take minutes, has not told it yet.
     pub(super) fn may_have_lost_window(&self, socket: &TcpInfo) -> bool {
-        socket.retransmits > 0 && socket.since_ack > MAX_TEST_GAP + self.round_trip()
+        socket.retransmits > 0 && self.is_pause(socket.since_ack)
     }
 
     /// Permits that packets in quick succession are held for a moment.
@@ -483,7 +484,7 @@ impl ReadProof {
         self.has_waited = waited;
         self.write_bytes = bytes as u32;
         self.writes = self.writes.saturating_add(1);
-        self.quick_acks = if gap > MAX_TEST_GAP { QUICK_ACKS } else { self.quick_acks.saturating_sub(1) };
+        self.quick_acks = if self.is_pause(gap) { QUICK_ACKS } else { self.quick_acks.saturating_sub(1) };
         let is_single = bytes <= self.segment_bytes();
         self.unseen_writes = if is_single { self.unseen_writes.saturating_add(1) } else { u8::MAX };
         // A look since the write before shows whether this one arrives alone.
@@ -581,6 +582,11 @@ impl ReadProof {
         is_confirmed
     }
 
+    /// Returns whether the far kernel acknowledges at once after such a gap between two segments.
+    fn is_pause(&self, gap: Duration) -> bool {
+        gap > MAX_TEST_GAP + self.round_trip()
+    }
+
     /// Returns whether the last acknowledgement at the look before and the first one after it were so far apart that their segments were, too,
     /// the first of which may have come before its acknowledgement went. If more than one write was acknowledged since, the first one came
     /// after that look, at some time.
@@ -592,7 +598,8 @@ impl ReadProof {
             _ if came <= u64::from(self.write_bytes) => (now - socket.since_ack).since(self.look.at - since_ack),
             _ => since_ack,
         };
-        self.look.acked > 0 && pause + Duration::from_millis(self.look.ack_delay_millis.into()) > MAX_TEST_GAP
+        let ack_delay = Duration::from_millis(self.look.ack_delay_millis.into());
+        self.look.acked > 0 && self.is_pause(pause + ack_delay)
     }
 
     /// Returns whether the last packets were acknowledged neither at once nor by the far kernel's timer, so that a read has done it. Where late

@@ -306,10 +306,12 @@ macro_rules! trace {
 
 /// Recorded on Linux 6.18 at both ends, the paths through a relay in user space. Programs read everything for four seconds, and then
 /// what the name says.
-const TRACES: [Trace; 27] = [
+const TRACES: [Trace; 28] = [
     trace!("opus-freezes", 12_440, Some((4, 2))),
     trace!("opus-80ms-freezes", 12_440, Some((4, 2))),
     trace!("opus-80ms-loss-freezes", 12_440, Some((4, 6))),
+    // The first late acknowledgement comes 200 ms after the prompt one before it, and others as late, because some come for two pages.
+    trace!("opus-80ms-jitter-freezes", 12_440, Some((3, 1))),
     trace!("opus-20ms-4mb-never-reads", 12_440, Some((200, 2))),
     trace!("flac-80ms-each-100ms", 62_440, None),
     trace!("flac-80ms-loss-reads", 62_440, None),
