@@ -204,7 +204,8 @@ impl SlowListener {
         assert!((lag - parts).abs() < 1e-6, "{lag} s are not {parts} s");
         // A listener with this policy may have been ended before or after the scrape.
         if self.role.overflow != DISCONNECT {
-            let source = format!("metrics {}", self.name());
+            let parts: Vec<_> = metrics.with("aircheck_listener_lag_part_seconds", &labels).collect();
+            let source = format!("metrics {} {parts:?}", self.name());
             let report = LagReport { source, lag_blocks: lag / BLOCK_SECONDS, before, after, end: u64::MAX };
             self.reports.push(report);
         }

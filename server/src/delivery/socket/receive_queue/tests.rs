@@ -230,6 +230,24 @@ fn a_small_buffer_holds_no_more_than_half_as_much_again_as_its_widest_window() {
     assert!(seen[55].most > 3 * WINDOW);
 }
 
+/// A buffer of 4 KiB was seen to receive 6305 bytes of a program that reads nothing. Of one that reads half, it keeps its window closed until
+/// nearly everything is read.
+#[test]
+fn a_buffer_of_a_few_packets_holds_no_more_than_it_receives() {
+    const PACKET: u64 = 1927;
+    const RECEIVED: u64 = 6305;
+    let listen = |windows: &[u64]| {
+        let mut connection = Connection::new(PACKET, Duration::from_millis(10));
+        let seen: Vec<_> =
+            windows.iter().map(|window| connection.send(Some(Duration::from_micros(30)), *window).estimate).collect();
+        (connection.written, seen)
+    };
+    let (_, slow) = listen(&[3572, 1927, 4096, 2048, 2048, 0, 4096, 2048, 2048, 0, 4096, 2048, 2048, 2048, 2048, 0]);
+    assert!(slow.iter().all(|estimate| *estimate <= RECEIVED), "{slow:?}");
+    let (came, frozen) = listen(&[3572, 1927, 0]);
+    assert!(came.abs_diff(frozen[2]) <= PACKET / 2, "{frozen:?}");
+}
+
 #[test]
 fn a_program_that_reads_again_has_nothing_unread() {
     let mut pages = Pages::of_reader();
