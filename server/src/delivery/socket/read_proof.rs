@@ -495,8 +495,8 @@ impl ReadProof {
         }
         let test = Test { end, written_at: now, bytes: bytes as u32, window: self.look.window, ..Test::default() };
         let can_test = self.quick_acks == 0 && is_looked_at && self.is_due(now);
-        if can_test && self.is_half_closed() {
-            // The results before it go on to count.
+        if self.is_half_closed() && (can_test || self.is_late()) {
+            // Nothing can be tested, so the results before go on to count.
             (self.writes, self.result_at) = (0, now);
         } else if can_test && !self.has_test() {
             self.test = Test { is_alone: self.look.acked + bytes == end, ..test };

@@ -263,8 +263,6 @@ impl ReceiveQueue {
             _ if is_vague || !self.level.is_known() => 0,
             _ if is_dense && is_late && !self.proof.has_prompt() => of_unseen,
             _ if counts => observed.min(self.level.since(acked)),
-            // Nothing can be tested while it is closed.
-            (_, None) if is_paged && is_late && window < packet_bytes => of_late_tests,
             // There was no test since then, because a small buffer is soon half full.
             (_, Some(Reading::Prompt)) if is_small && self.proof.is_half_closed() => observed,
             // It had read everything a moment ago.
@@ -400,7 +398,8 @@ impl ReceiveQueue {
         // A step of the window shows no more than the last packet, for all of which half of its bytes stand: as many bytes as it has
         // may reach into one before it.
         let last_packet = packet_bytes / 2;
-        let by_window = if narrowed < CHANGE_BYTES { narrowed.min(last_packet) } else { narrowed * UNREAD_TENTHS / 10 };
+        let by_window =
+            if narrowed <= CHANGE_BYTES { narrowed.min(last_packet) } else { narrowed * UNREAD_TENTHS / 10 };
         let of_window = by_window.min(most);
         if is_opening && !is_raised {
             late.opened = Some((acked, of_window));
@@ -438,7 +437,7 @@ impl ReceiveQueue {
             return late_bytes.min(last_packet);
         }
         let came = late_bytes.min(acked.saturating_sub(late.narrows_from));
-        let is_narrowing = narrowed >= CHANGE_BYTES && is_narrowing(narrowed, came);
+        let is_narrowing = narrowed > CHANGE_BYTES && is_narrowing(narrowed, came);
         let shown_at_least = (narrowed * MIN_UNREAD_TENTHS / 10).min(most);
         if is_narrowing || is_certain { late_bytes.max(shown_at_least) } else { of_window }
     }

@@ -275,6 +275,26 @@ fn the_first_late_acknowledgements_are_no_backlog_while_the_window_is_open() {
     }
 }
 
+/// Guards against an accusation of programs that read each 90 to 150 ms, with or without TLS, whose two pages narrow the window by a step.
+#[test]
+fn two_pages_that_come_between_two_reads_are_no_backlog() {
+    const WINDOW: u64 = 80_896;
+    for page_bytes in [1266, 2049] {
+        let mut pages = Pages(Connection::new(page_bytes, Duration::from_millis(100)));
+        (0..40).for_each(|_| _ = pages.page(Duration::from_micros(30), WINDOW));
+        for _ in 0..20 {
+            // One page is late, the next one is read at once, and then two are acknowledged together.
+            let late = [(Some(44), WINDOW); 9];
+            for (acknowledged, window) in
+                late.into_iter().chain([(Some(0), WINDOW), (None, WINDOW), (Some(32), WINDOW - 2048)])
+            {
+                let seen = pages.0.send(acknowledged.map(Duration::from_millis), window);
+                assert!(seen.estimate <= page_bytes, "{page_bytes}: {seen:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn late_acknowledgements_alone_are_no_backlog_until_there_are_many() {
     // A window that never narrows, as of a program that reads at its own intervals.
