@@ -120,10 +120,16 @@ impl Standing {
         least.saturating_sub(self.burst)..=most - self.burst
     }
 
-    /// Returns how bad the unrequested lag is, without what is on its way.
+    /// Returns the lag on which its verdict is: the unrequested one without what is merely on its way, in blocks.
+    #[must_use]
+    pub fn overdue(&self) -> u64 {
+        self.unrequested().saturating_sub(self.on_its_way)
+    }
+
+    /// Returns how bad the overdue lag is.
     #[must_use]
     pub fn verdict(&self, limits: &Limits) -> Verdict {
-        match self.unrequested().saturating_sub(self.on_its_way) {
+        match self.overdue() {
             lag if lag >= limits.far_behind => Verdict::FarBehind,
             lag if lag >= limits.behind => Verdict::Behind,
             _ => Verdict::Ok,
@@ -216,7 +222,7 @@ mod tests {
     fn what_is_on_its_way_is_no_accusation() {
         let limits = Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None };
         let far = Standing { on_its_way: 18, ..Standing::of(9, 20, 0, 0) };
-        assert_eq!((far.lag(), far.verdict(&limits)), (29, Verdict::Ok));
+        assert_eq!((far.lag(), far.overdue(), far.verdict(&limits)), (29, 11, Verdict::Ok));
         assert_eq!(Standing { on_its_way: 18, ..Standing::of(9, 30, 4, 0) }.verdict(&limits), Verdict::Behind);
     }
 

@@ -220,18 +220,18 @@ impl SourceWatch {
 impl ListenerWatch {
     fn look(&mut self, listener: &Listener, now: Timestamp) {
         let standing = listener.standing(now);
-        let (unrequested, limits) = (standing.unrequested(), listener.limits());
+        let (overdue, limits) = (standing.overdue(), listener.limits());
         let lag = |limit| Box::new(listener.lag_figures(&standing, Some(listener.mount().seconds(limit))));
         // Between half of the limit and the limit, nothing changes, so that a listener at the edge does not flap.
-        if !listener.is_behind() && unrequested >= limits.behind {
+        if !listener.is_behind() && overdue >= limits.behind {
             listener.set_behind(true);
             listener.publish(EventKind::FellBehind { lag: lag(limits.behind) });
-        } else if listener.is_behind() && unrequested * 2 <= limits.behind {
+        } else if listener.is_behind() && overdue * 2 <= limits.behind {
             listener.set_behind(false);
             self.is_far_behind = false;
             listener.publish(EventKind::CaughtUp { lag: lag(limits.behind) });
         }
-        if !self.is_far_behind && unrequested >= limits.far_behind {
+        if !self.is_far_behind && overdue >= limits.far_behind {
             self.is_far_behind = true;
             listener.publish(EventKind::FellFarBehind { lag: lag(limits.far_behind) });
         }
@@ -245,7 +245,7 @@ impl ListenerWatch {
             listener.publish(EventKind::Skipped { blocks, reason: main_reason(lost).label().into() });
         }
         if listener.overflow() == OverflowPolicy::Disconnect
-            && limits.max_lag.is_some_and(|max_lag| unrequested > max_lag)
+            && limits.max_lag.is_some_and(|max_lag| standing.unrequested() > max_lag)
         {
             listener.end(LeaveReason::MaxLag, now);
         }
